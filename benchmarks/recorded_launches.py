@@ -144,10 +144,9 @@ def _rows_of_case(reader: RunReader, case: Case) -> Iterator[Row]:
     for launch in reader.index.launches(server.key):
         starts[launch.index] = launch.start.started_unix_s
     key = msgspec.structs.replace(server, build="").key
-    beside = neighbours.shares_of(case, reader)
+    shared = neighbours.shares_of(case, reader)
     for sample in observation.samples:
-        is_alone = (server.key, sample.launch) not in beside
-        if sample.value is None or not is_alone:
+        if sample.value is None or (server.key, sample.launch) in shared:
             continue
         yield Row(
             hardware=observation.hardware_label,

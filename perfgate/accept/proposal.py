@@ -166,7 +166,7 @@ class _Evidence:
         is_recorded: whether all launches of these runs are in the baseline already.
         group: what the store says of such a metric.
         reasons: recorded run -> the reason with which it was accepted, if any.
-        beside: run -> what others used of the host's cores meanwhile, as text.
+        neighbours: run -> what they used of the host's cores meanwhile, as text.
     """
 
     case: Case
@@ -180,7 +180,7 @@ class _Evidence:
     is_recorded: bool = False
     group: GroupNoise | None = None
     reasons: Mapping[str, str] = field(default_factory=dict)
-    beside: Mapping[str, str] = field(default_factory=dict)
+    neighbours: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def points(self) -> list[Sample]:
@@ -201,7 +201,7 @@ def proposals(
     """Every case that was measured in any of the runs, in order of first mention."""
     cases: dict[str, Case] = {}
     observations: dict[str, list[Observation]] = defaultdict(list)
-    beside: dict[str, dict[str, str]] = defaultdict(dict)
+    cores_used: dict[str, dict[str, str]] = defaultdict(dict)
     for run in runs:
         reader = RunReader(run)
         for case in run.cases:
@@ -215,12 +215,11 @@ def proposals(
                 observations[case.id].append(observation)
                 used = neighbours.used(case, reader)
                 if used:
-                    beside[case.id][observation.run] = used
+                    cores_used[case.id][observation.run] = used
     proposed = []
     for case in cases.values():
-        evidence = dataclasses.replace(
-            _gather(case, observations[case.id], store, choice),
-            beside=beside[case.id],
+        evidence = _gather(
+            case, observations[case.id], store, choice, cores_used[case.id]
         )
         proposed.append(_propose(_with_new_runs(evidence)))
     return proposed
@@ -231,8 +230,13 @@ def _gather(
     observations: Sequence[Observation],
     store: Store,
     choice: Choice,
+    cores_used: Mapping[str, str],
 ) -> _Evidence:
-    """Judge each run against what is recorded."""
+    """Judge each run against what is recorded.
+
+    Args:
+        cores_used: run -> what neighbours used of the host's cores, as text.
+    """
     label = observations[-1].hardware_label
     path = store.path(case, observations[0].hardware_label)
     file = store.file(path)
@@ -270,6 +274,7 @@ def _gather(
         machines=machines,
         group=group,
         reasons=_reasons(file, case.metric),
+        neighbours=cores_used,
     )
 
 
@@ -450,7 +455,7 @@ def _neighbour_notes(evidence: _Evidence) -> list[str]:
     """That a time may be longer for a neighbour on the host, so that it hides losses."""
     notes = []
     for observation in evidence.observations:
-        used = evidence.beside.get(observation.run)
+        used = evidence.neighbours.get(observation.run)
         if used:
             notes.append(f"others used {used} meanwhile")
     return notes

@@ -10,13 +10,11 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Sequence
 
-import msgspec
-
 from perfgate import formatting
 from perfgate.cases import Case
 from perfgate.judge import wording
 from perfgate.judge.observation import RunReader
-from perfgate.judge.shared_cores import TIMES
+from perfgate.judge.shared_cores import TIMES, in_doubt
 from perfgate.judge.verdict import Decision, Outcome
 from perfgate.load.metrics import family_of
 from perfgate.load.repetition import OTHERS_SHARE, Repetition
@@ -28,8 +26,9 @@ from perfgate.results.samples import valid_repetitions
 FEWEST_CORES = 1.0
 # Without a count of cores, this share of them.
 SMALLEST_SHARE = 0.05
-# The most that a neighbour is held for. In unchanged launches starts beside the load cost
-# up to 17 % of throughput and 50 % of a TTFT, loads beside it 8 %.
+# The largest loss that may be a neighbour's. Unchanged launches lost up to 17 % of their
+# throughput and 50 % of a TTFT while a neighbour started servers, and 8 % while it sent
+# loads.
 MOST_LOST = 0.20
 MOST_TTFT_LOST = 0.60
 # They move by less than 1 %: each is of the steps in which nothing waits for the host.
@@ -48,15 +47,8 @@ def judged(decision: Decision, case: Case, reader: RunReader) -> Decision:
     share = share_of(case, reader)
     if share is None or _is_larger(decision, case):
         return decision
-    summary = wording.BESIDE_OTHERS.format(
-        summary=decision.summary, used=_text(share, reader)
-    )
-    return msgspec.structs.replace(
-        decision,
-        outcome=Outcome.INCONCLUSIVE,
-        summary=summary,
-        advice=wording.QUIET_HOST,
-        needs_launches=0,
+    return in_doubt(
+        decision, Outcome.INCONCLUSIVE, _text(share, reader), wording.QUIET_HOST
     )
 
 
@@ -67,7 +59,7 @@ def notes(decision: Decision, case: Case, reader: RunReader) -> list[str]:
         return []
     shares: list[float] = []
     for _, repetitions in _launches(case, reader):
-        shares += _beside(repetitions, reader)
+        shares += _neighbour_shares(repetitions, reader)
     if not shares:
         return []
     return [wording.HOST_SHARED.format(cores=_text(max(shares), reader))]
@@ -84,8 +76,8 @@ def used(case: Case, reader: RunReader) -> str:
 def share_of(case: Case, reader: RunReader) -> float | None:
     """What neighbours used during a load of the case, of all cores.
 
-    One launch beside them is enough: it has the vote of any other. None without
-    neighbours, and of what they do not move.
+    One launch with neighbours is enough, because each launch weighs the same. None
+    without neighbours, and of metrics that they do not move.
     """
     return max(shares_of(case, reader).values(), default=None)
 
@@ -96,9 +88,9 @@ def shares_of(case: Case, reader: RunReader) -> dict[tuple[str, int], float]:
         return {}
     shares = {}
     for launch, repetitions in _launches(case, reader):
-        beside = _beside(repetitions, reader)
-        if len(beside) > len(repetitions) / 2:
-            shares[launch] = statistics.median(beside)
+        used_by_others = _neighbour_shares(repetitions, reader)
+        if len(used_by_others) > len(repetitions) / 2:
+            shares[launch] = statistics.median(used_by_others)
     return shares
 
 
@@ -114,7 +106,7 @@ def _launches(
             yield (key, row.launch), valid_repetitions(row)
 
 
-def _beside(
+def _neighbour_shares(
     repetitions: Sequence[Repetition], reader: RunReader
 ) -> list[float]:
     """What neighbours used, for each repetition that had any."""
@@ -141,7 +133,7 @@ def _text(share: float, reader: RunReader) -> str:
 
 
 def _is_larger(decision: Decision, case: Case) -> bool:
-    """Whether a loss is larger than any that a neighbour is held for."""
+    """Whether a loss is larger than any that a neighbour was seen to cost."""
     most = MOST_LOST
     if family_of(case.metric) == "ttft":
         most = MOST_TTFT_LOST

@@ -372,7 +372,7 @@ def _noise_of(
     the two differ: else all GPUs tell more together. Machines also have it where they
     differ in the family, of which more were recorded.
     """
-    own = _with_family(_group_noise(groups[name]), name, groups)
+    own = _learned(name, groups)
     platform, _, rest = name.partition("/")
     if own is None or platform not in _WIDER:
         return own
@@ -385,8 +385,7 @@ def _noise_of(
     if not launches_differ and not machines_differ:
         return None
     # The wider group has all series of this one, so that it has a noise, too.
-    together = _group_noise(wider) or own
-    together = _with_family(together, f"gpu/{rest}", groups) or own
+    together = _learned(f"gpu/{rest}", groups) or own
     machines = together.machines
     if machines_differ and own.machines is not None:
         machines = own.machines
@@ -394,13 +393,15 @@ def _noise_of(
     return msgspec.structs.replace(launches, machines=machines)
 
 
-def _with_family(
-    noise: GroupNoise | None, name: str, groups: Mapping[str, Sequence[Series]]
+def _learned(
+    name: str, groups: Mapping[str, Sequence[Series]]
 ) -> GroupNoise | None:
-    """The noise, with the family's variation of machines where few of its own are known.
+    """The noise of a group's own series; None where too little was recorded.
 
-    The variance of three machines is known so badly that it would excuse everything.
+    Where few of its machines are known, their variation is that of its family: the
+    variance of three machines is known so badly that it would excuse everything.
     """
+    noise = _group_noise(groups[name])
     if noise is None or noise.machines is None:
         return noise
     own = noise.machines.degrees_of_freedom

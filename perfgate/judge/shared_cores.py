@@ -9,17 +9,16 @@ On a host with GPUs most cores are idle: see `perfgate.judge.neighbours`.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
 
 import msgspec
 
 from perfgate import formatting
-from perfgate.cases import Case, Load
+from perfgate.cases import Case
 from perfgate.judge import wording
 from perfgate.judge.observation import RunReader
 from perfgate.judge.verdict import Decision, Outcome
 from perfgate.load.metrics import Family, family_of
-from perfgate.load.repetition import OTHERS_SHARE, Repetition
+from perfgate.load.repetition import OTHERS_SHARE
 
 TIMES: frozenset[Family] = frozenset(
     {
@@ -42,15 +41,26 @@ def judged(decision: Decision, case: Case, reader: RunReader) -> Decision:
     share = others_share(case, reader)
     if share is None:
         return decision
-    summary = wording.BESIDE_OTHERS.format(
-        summary=decision.summary,
-        used=f"{formatting.percent(share)} of the cores",
-    )
+    used = f"{formatting.percent(share)} of the cores"
+    return in_doubt(decision, Outcome.NOT_EXCLUDED, used, wording.QUIET_CORES)
+
+
+def in_doubt(
+    decision: Decision, outcome: Outcome, used: str, advice: str
+) -> Decision:
+    """The decision with another outcome, because the loss may be that of others.
+
+    No further launch is asked for: it would have the same company.
+
+    Args:
+        used: what they used of the cores, as text.
+    """
+    summary = wording.BESIDE_OTHERS.format(summary=decision.summary, used=used)
     return msgspec.structs.replace(
         decision,
-        outcome=Outcome.NOT_EXCLUDED,
+        outcome=outcome,
         summary=summary,
-        advice=wording.QUIET_CORES,
+        advice=advice,
         needs_launches=0,
     )
 
@@ -59,19 +69,12 @@ def others_share(case: Case, reader: RunReader) -> float | None:
     """What others used of the cores during a load of the case; None where they did not."""
     if family_of(case.metric) not in TIMES:
         return None
-    for _, counted in _loads(case, reader):
+    for load in case.loads:
+        if load.workload is None:
+            continue
+        counted = reader.index.repetitions(load.server.key, load.workload.name)
         beside = [row for row in counted if row.is_beside_others]
         if len(beside) > len(counted) / 2:
             shares = [row.client_values[OTHERS_SHARE] for row in beside]
             return statistics.median(shares)
     return None
-
-
-def _loads(
-    case: Case, reader: RunReader
-) -> Iterator[tuple[Load, Sequence[Repetition]]]:
-    """The loads of a case that send something, with their repetitions."""
-    for load in case.loads:
-        if load.workload is not None:
-            name = load.workload.name
-            yield load, reader.index.repetitions(load.server.key, name)

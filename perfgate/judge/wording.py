@@ -92,7 +92,7 @@ OTHER_ROUTING = (
 INCOMPARABLE = "the baseline {file} was recorded under another configuration: {differences}"
 VALUE_ALONE = "By value alone: {change} vs the baseline {baseline}."
 
-# On a CPU whose cores others used.
+# Where others used the cores of the host.
 BESIDE_OTHERS = "{summary}; others used {used}, so that the loss may be theirs"
 HOST_SHARED = (
     "Others used up to {cores} meanwhile: beside such a neighbour, loads whose steps wait "
