@@ -35,7 +35,9 @@ def test_prompts_beside_decoding_cost_a_steady_state_more(engine):
         steady = measure(target_of(engine), STEADY, 2 * len(ratios))
         lock_step = measure(target_of(engine), LOCK_STEP, 2 * len(ratios) + 1)
         assert not steady.failed
-        ratios.append(steady.values["itl_mean_ms"] / lock_step.values["itl_mean_ms"])
+        ratios.append(
+            steady.values["itl_mean_ms"] / lock_step.values["itl_mean_ms"]
+        )
 
     assert max(ratios) >= 1.5, ratios
 
