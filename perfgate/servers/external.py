@@ -53,7 +53,7 @@ class ServedModel(msgspec.Struct, frozen=True):
     """An entry of the list of models; other fields are not looked at.
 
     Attributes:
-        owned_by: vLLM and SGLang write their own name.
+        owned_by: vLLM and SGLang write their own name; others write anything.
     """
 
     id: str
@@ -334,14 +334,15 @@ def _refuse_other_engine(
     """
     if not ENGINES[engine].metrics.counters:
         return
-    signs = {entry.owned_by for entry in served if entry.owned_by in ENGINES}
+    owners = [row.owned_by for row in served if isinstance(row.owned_by, str)]
+    signs = {owner for owner in owners if owner in ENGINES}
     evidence = "its list of models says owned_by"
     if not signs:
         signs = _engines_of_metrics(server)
         evidence = f"{METRICS_PATH} has the names of"
     if not signs or engine in signs:
         return
-    other = ", ".join(sorted(map(str, signs)))
+    other = ", ".join(sorted(signs))
     raise BadAttachment(
         tried=f"--attach {engine}={server.url}",
         seen=f"{evidence} {other}",

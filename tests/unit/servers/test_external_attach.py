@@ -30,14 +30,14 @@ VLLM_PAGE = b'# TYPE x counter\nvllm:prompt_tokens_total{a="b"} 1\n'
 SGLANG_PAGE = b"sglang:prompt_tokens_total 1\n"
 
 
-def models(*names: str, owner: str = "operator") -> Answer:
+def models(*names: str, owner: object = "operator") -> Answer:
     """A list of models."""
     data = [{"id": name, "owned_by": owner} for name in names]
     return whole(json.dumps({"data": data}).encode())
 
 
 def server_of(
-    *names: str, owner: str = "operator", metrics: bytes = b""
+    *names: str, owner: object = "operator", metrics: bytes = b""
 ) -> Answer:
     """A server with these models and this page of metrics."""
     answers = {"/v1/models": models(*names, owner=owner)}
@@ -118,6 +118,15 @@ def test_an_answer_that_is_no_list_is_told(answer: Answer, seen: str) -> None:
     """Bounded and in one line."""
     with serving(answer) as server, pytest.raises(NotReachable, match=seen):
         attach([f"vllm={server.url}"])
+
+
+@pytest.mark.parametrize("owner", [None, 3, ["vllm"], {"name": "vllm"}])
+def test_an_owner_that_is_no_name_says_nothing(owner: object) -> None:
+    """Other servers write there what they like."""
+    with serving(server_of(MODEL, owner=owner)) as server:
+        (served,) = attach([f"vllm={server.url}"])
+
+    assert ("vllm", MODEL) == served
 
 
 def test_slow_bytes_do_not_hold_the_session_up(
