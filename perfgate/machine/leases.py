@@ -46,6 +46,10 @@ class NotLeased(Failure):
     """Other sessions held the devices for too long, or leases cannot be written here."""
 
 
+class NoLockFile(NotLeased):
+    """A lock file cannot be opened, made or locked: no other session is the cause."""
+
+
 class LeaseExpired(Failure):
     """The lease has reached its announced end."""
 
@@ -163,6 +167,7 @@ def acquire(
         folder: the machine's lock files.
 
     Raises:
+        NoLockFile: leases cannot be written in the folder.
         NotLeased: there are too few candidates, or other sessions kept them.
     """
     if count > len(candidates):
@@ -204,7 +209,7 @@ def _try(
             if len(locked) == count:
                 break
             descriptor = _open(folder, device)
-            if _lock(descriptor):
+            if _lock(descriptor, folder, device):
                 locked[device] = descriptor
                 continue
             holders.append(f"{device}: {_holder(descriptor)}")
@@ -218,11 +223,19 @@ def _try(
     return None, "; ".join(holders)
 
 
-def _lock(descriptor: int) -> bool:
+def _lock(descriptor: int, folder: Path, device: str) -> bool:
+    """Lock a device's file; False where another session has it.
+
+    Raises:
+        NoLockFile: the file system has no locks.
+    """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        os.close(descriptor)
+        raise _no_lock_file("locking", folder, device, error) from None
     return True
 
 
@@ -280,19 +293,25 @@ def _open(folder: Path, device: str) -> int:
     """Open a device's lock file.
 
     Raises:
-        NotLeased: it can neither be opened nor made.
+        NoLockFile: it can neither be opened nor made.
     """
     try:
         return _open_or_make(folder, device)
     except OSError as error:
-        raise NotLeased(
-            tried=f"opening the lease of {device} in {folder}",
-            seen=describe_error(error),
-            remedy=(
-                "set PERFGATE_LEASES_DIR to a folder that every user of this machine "
-                "can write"
-            ),
-        ) from None
+        raise _no_lock_file("opening", folder, device, error) from None
+
+
+def _no_lock_file(
+    step: str, folder: Path, device: str, error: OSError
+) -> NoLockFile:
+    return NoLockFile(
+        tried=f"{step} the lease of {device} in {folder}",
+        seen=describe_error(error),
+        remedy=(
+            "set PERFGATE_LEASES_DIR to a folder that every user of this machine "
+            "can write"
+        ),
+    )
 
 
 def _open_or_make(folder: Path, device: str) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from perfgate.errors import Failure, describe_error
 from perfgate.files import RunDataError
-from perfgate.machine.leases import Lease, NotLeased, acquire
+from perfgate.machine.leases import Lease, NoLockFile, NotLeased, acquire
 
 NAME = "session"
 FILE = f"{NAME}.lock"
@@ -61,6 +61,8 @@ def reserve(run_dir: Path) -> Reservation:
                 return Reservation(run_dir, lease, made)
             # Its last owner has removed the file in between.
             lease.release()
+    except NoLockFile as failure:
+        raise _unusable(run_dir, failure.seen) from failure
     except NotLeased as failure:
         holder = failure.seen.removeprefix(f"{NAME}: ")
         raise RunInUse(
@@ -69,11 +71,18 @@ def reserve(run_dir: Path) -> Reservation:
             remedy="wait until that session ends, or use another --run-dir",
         ) from None
     except OSError as error:
-        raise RunDataError(
-            tried=f"reserving the run directory {run_dir}",
-            seen=describe_error(error),
-            remedy="make the folder writable, or use another --run-dir",
-        ) from error
+        raise _unusable(run_dir, describe_error(error)) from error
+
+
+def _unusable(run_dir: Path, seen: str) -> RunDataError:
+    return RunDataError(
+        tried=f"reserving the run directory {run_dir}",
+        seen=seen,
+        remedy=(
+            "free space on the disk or make the folder writable, or use another "
+            "--run-dir"
+        ),
+    )
 
 
 def _lock(run_dir: Path) -> Lease:

@@ -1,5 +1,7 @@
 """Device leases: one session at a time on a device, machine-wide."""
 
+import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from perfgate.machine.leases import (
     Holder,
     Lease,
     LeaseExpired,
+    NoLockFile,
     NotLeased,
     acquire,
     clock_s,
@@ -237,8 +240,23 @@ def test_a_folder_that_cannot_be_made_names_the_variable(tmp_path):
     """A file is in its place."""
     (tmp_path / "file").touch()
 
-    with pytest.raises(NotLeased, match="PERFGATE_LEASES_DIR"):
+    with pytest.raises(NoLockFile, match="PERFGATE_LEASES_DIR"):
         _acquire(tmp_path / "file" / "leases", ["cpu"], 1)
+
+
+def test_a_file_system_without_locks_names_the_variable(tmp_path, monkeypatch):
+    """As a network's may be; no descriptor stays open."""
+
+    def refused(descriptor, operation):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    before = list(Path("/proc/self/fd").iterdir())
+
+    with pytest.raises(NoLockFile, match=r"(?s)locks.*PERFGATE_LEASES_DIR"):
+        _acquire(tmp_path, ["cpu"], 1)
+
+    assert len(before) == len(list(Path("/proc/self/fd").iterdir()))
 
 
 def test_the_first_usable_place_is_taken(tmp_path):

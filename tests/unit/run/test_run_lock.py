@@ -60,3 +60,13 @@ def test_a_folder_that_cannot_be_made_is_a_failure(tmp_path):
 
     with pytest.raises(RunDataError, match="--run-dir"):
         reserve(tmp_path / "file" / "run")
+
+
+def test_a_lock_that_cannot_be_made_is_no_other_session(tmp_path):
+    """As in a folder of another user, or on a full disk: no wait would help."""
+    (tmp_path / run_lock.FILE).mkdir()
+
+    with pytest.raises(RunDataError, match="is a directory") as caught:
+        reserve(tmp_path)
+
+    assert "wait" not in caught.value.remedy
