@@ -13,11 +13,12 @@ from collections.abc import Callable
 
 import msgspec
 
+from perfgate import formatting
 from perfgate.config.config import Config
 from perfgate.engines import environment
 from perfgate.engines import registry as engines
 from perfgate.engines.base import LaunchPlan, LaunchRequest, ServerConfig
-from perfgate.errors import describe_error, exhausted
+from perfgate.errors import Failure, describe_error, exhausted
 from perfgate.models import catalogue as models
 from perfgate.models import weights
 from perfgate.models.stated_routing import chances
@@ -28,6 +29,10 @@ STARTUP_TIMEOUT_S = {"cpu": 300.0, "cuda": 1200.0}
 # In valgrind a held engine takes 75 s to start, and more on a busy machine.
 VALGRIND_STARTUP_TIMEOUT_S = 1200.0
 HOST = "127.0.0.1"
+
+
+class TooFewLeased(Failure):
+    """A server needs more GPUs than its session has leased."""
 
 
 class Planner:
@@ -66,6 +71,7 @@ class Planner:
 
         Raises:
             EngineMissing: nothing runs its engine here.
+            TooFewLeased: the session has fewer GPUs than it needs.
             Failure: its weights are missing.
         """
         if config.key not in self._requests:
@@ -78,6 +84,7 @@ class Planner:
 
     def _request(self, config: ServerConfig) -> LaunchRequest:
         settings = self._settings
+        _refuse_too_few(config, len(settings.gpu_indices))
         python = find_python(settings, config)
         located = weights.locate(
             models.lookup(config.model),
@@ -114,6 +121,24 @@ class Planner:
             gpu_uuids=settings.gpu_uuids[: config.gpu_count],
             expert_chances=tuple(expert_chances),
         )
+
+
+def _refuse_too_few(config: ServerConfig, leased: int) -> None:
+    """Refuse a server that would be started on a part of the GPUs that it needs.
+
+    Which servers a test starts itself is not known when the GPUs are leased.
+    """
+    if config.gpu_count <= leased:
+        return
+    needed = formatting.count(config.gpu_count, "GPU")
+    raise TooFewLeased(
+        tried=f"planning a launch of {config.key}",
+        seen=f"it needs {needed}, and this session has leased {leased}",
+        remedy=(
+            f"add --tp {config.gpu_count}: a session leases as many GPUs as the "
+            "study's servers use"
+        ),
+    )
 
 
 def software(settings: Config, config: ServerConfig) -> rundata.Server:

@@ -458,6 +458,28 @@ def test_large(perf_server):
     assert "needs 2x H200" in reason
 
 
+def test_a_server_on_more_gpus_than_are_leased_is_not_started(
+    hand, pytester, monkeypatch
+):
+    """The study's servers use one of the two: --tp 2, as it is told, leases both."""
+    monkeypatch.setenv("FAKE_GPUS", "2")
+    text = f"""{HEAD}
+@pytest.mark.perf
+def test_large(perf_server):
+    perf_server(tensor_parallel_size=2)
+"""
+    refused = hand(text)
+    started = hand(text, "--tp", "2", "--run-dir", "run")
+
+    assert (1, {"failed": 1}) == (refused.ret, outcomes(refused))
+    refused.stdout.fnmatch_lines(
+        ["*it needs 2 GPUs, and this session has leased 1*", "*add --tp 2*"]
+    )
+    assert {"passed": 1} == outcomes(started), started.stdout.str()
+    (launch,) = load(pytester.path / "run").launches
+    assert "0,1" == launch.start.env["CUDA_VISIBLE_DEVICES"]
+
+
 def test_what_is_not_selected_is_told(hand, pytester):
     """A test with a server in hand that -k leaves out is a part of the suite that is missing."""
     hand(CHAT + another("test_other"), "-k", "test_chat", "--run-dir", "run")
