@@ -539,6 +539,7 @@ class Campaign:
 
         source = self._source_of(config)
         self._recorder.put_server(source.software(config))
+        upcoming = _planned(source, upcoming)
         self._say(config, source.describe_start(place))
         with self._timing_start():
             server = source.start(config, is_fresh, upcoming)
@@ -891,6 +892,23 @@ def initial_results(
         results, needs, lambda config: software(settings, config)
     )
     return results
+
+
+def _planned(
+    source: ServerSource, upcoming: ServerConfig | None
+) -> ServerConfig | None:
+    """The server to prepare, whose weights are found, made and checked; else None.
+
+    That may take longer than the start beside which it imports, and a start is timed.
+    What is missing is said when it is the server's turn.
+    """
+    if upcoming is None:
+        return None
+    try:
+        source.software(upcoming)
+    except Failure:
+        return None
+    return upcoming
 
 
 def _workloads_of(needs: resume.Needs) -> dict[str, Workload]:

@@ -14,6 +14,26 @@ from tests.support.projects import DENSE, H200, MOE, record
 
 pytest_plugins = ["pytester"]
 EARLY = {"imports": "made before the start"}
+# Notes when the weights of the sparse model were found, or fails to find them.
+WEIGHTS = """
+import os, time
+from pathlib import Path
+from perfgate.models import weights
+from perfgate.models.checkpoint import MissingWeights
+
+locate = weights.locate
+
+def noted(model, *rest):
+    found = locate(model, *rest)
+    if model.name == "mixtral-8x7b":
+        with Path("found.txt").open("a") as file:
+            print(time.time(), file=file)
+        if "NO_MIXTRAL" in os.environ:
+            raise MissingWeights("finding", "not here", "download them")
+    return found
+
+weights.locate = noted
+"""
 
 
 @pytest.fixture
@@ -39,6 +59,33 @@ def test_every_server_but_the_first_is_prepared(session, pytester):
     assert sorted(launch.start.log for launch in launches) == list(
         map(str, logs)
     )
+
+
+def test_weights_are_found_before_a_start_is_timed(session, pytester):
+    """An engine may take half a minute to list what is checked: no start counts it."""
+    (pytester.path / "noting.py").write_text(WEIGHTS)
+
+    launches = session("--prepare-next", "yes", "-p", "noting")
+
+    (found_s,) = map(float, (pytester.path / "found.txt").read_text().split())
+    assert [{}, EARLY] == [launch.facts for launch in launches]
+    assert found_s < min(launch.start.started_unix_s for launch in launches)
+
+
+def test_weights_that_are_missing_are_told_in_their_turn(
+    session, pytester, monkeypatch
+):
+    """The server before is measured, and is not held up while it starts."""
+    (pytester.path / "noting.py").write_text(WEIGHTS)
+    monkeypatch.setenv("NO_MIXTRAL", "1")
+
+    (launch,) = session("--prepare-next", "yes", "-p", "noting")
+
+    first, *_ = map(float, (pytester.path / "found.txt").read_text().split())
+    assert (DENSE, True) == (launch.server, launch.measured)
+    assert first < launch.start.started_unix_s
+    failures = load(pytester.path / "run").failures
+    assert "not here" == failures[MOE].seen
 
 
 def test_further_launches_are_prepared(session):
