@@ -130,7 +130,7 @@ class LaunchRunner:
             death = yield from self._measure(in_time, is_part)
             yield from self._read_answers()
         for workload in graded:
-            yield from self._grade(workload)
+            death = yield from self._grade(workload, death)
         for workload in asking:
             death = yield from self._ask_routing(workload, death)
         yield LaunchEnd(self._config.key, self.index, death)
@@ -321,15 +321,29 @@ class LaunchRunner:
             answer_tokens=answered.tokens,
         )
 
-    def _grade(self, workload: Workload) -> Entries:
-        """Ask questions whose answers are known."""
-        if not self._is_useful():
-            return
-        self._say(f"{workload.name}: {workload.num_prompts} questions")
-        repetition = accuracy.measure(
-            self._target, workload, self._progress(workload.name)
-        )
-        yield self._row(workload, [repetition], load_s=repetition.duration_s)
+    def _grade(
+        self, workload: Workload, death: ServerDied | None
+    ) -> EntriesUntilDeath:
+        """Ask questions whose answers are known.
+
+        Args:
+            death: how the server died before; it is asked nothing then.
+        """
+        taken: list[Repetition] = []
+        if death is None and self._is_useful():
+            self._say(f"{workload.name}: {workload.num_prompts} questions")
+            repetition = accuracy.measure(
+                self._target, workload, self._progress(workload.name)
+            )
+            taken.append(repetition)
+            yield self._row(workload, taken, load_s=repetition.duration_s)
+            self._look_after(repetition.failed)
+            if self._is_useful():
+                return None
+        if death is None:
+            death = self._source.give_up(self.server, "answering questions")
+        yield self._row(workload, taken, death)
+        return death
 
     def _ask_routing(
         self, workload: Workload, death: ServerDied | None

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
-from perfgate.cases import Case, asking_routing
+from perfgate.cases import Case, timed
 from perfgate.engines.base import ServerConfig
 from perfgate.engines.injection import InjectionRecord
 from perfgate.errors import Failure, FailureRow
@@ -273,14 +273,20 @@ def remaining_workloads(
 ) -> Sequence[Workload]:
     """Workloads for a fresh launch after one that died.
 
-    All of them; or only those that ask for the routing of tokens, if all timed ones
-    were measured completely. A timed load is never split between two launches.
+    All of them; or only those that ask for the routing of tokens, and questions that
+    were not answered, if all timed ones were measured completely. A timed load is never
+    split between two launches.
     """
-    asking = asking_routing(results.servers[launch.server].config, workloads)
-    timed = {workload.name for workload in workloads if workload not in asking}
-    if timed and timed <= _measured_workloads(results, launch):
-        return asking
-    return workloads
+    in_time = timed(results.servers[launch.server].config, workloads)
+    measured = _measured_workloads(results, launch)
+    if not in_time or not {row.name for row in in_time} <= measured:
+        return workloads
+    remaining = []
+    for workload in workloads:
+        is_answered = workload.graded and workload.name in measured
+        if workload not in in_time and not is_answered:
+            remaining.append(workload)
+    return remaining
 
 
 def _measured_workloads(results: RunResults, launch: Launch) -> set[str]:

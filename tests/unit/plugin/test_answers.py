@@ -2,15 +2,61 @@
 
 from __future__ import annotations
 
+import pytest
+
+from perfgate.results.schema import load
 from tests.support.projects import outcomes, record, verdicts
 
 pytest_plugins = ["pytester"]
 QUESTIONS = "questions.jsonl"
+DENSE_CPU = "fake-llama-small-tp2"
 ANSWERS = ("-m", "cpu", "-k", "test_answers", "--accuracy", QUESTIONS)
 CASES = (
     "fake-llama-small-tp2/launch/answers_perplexity",
     "fake-llama-small-tp2/accuracy/accuracy",
 )
+# Kills the first server that a probe asks.
+KILLS = """
+import os, signal
+from perfgate.run.probes import {probe}
+from perfgate.servers.health import listeners
+
+ask = {probe}.{function}
+killed = []
+
+def deadly(target, *more):
+    if not killed:
+        killed.extend(listeners(int(target.url.rpartition(":")[2])))
+        os.kill(killed[0], signal.SIGKILL)
+    return ask(target, *more)
+
+{probe}.{function} = deadly
+"""
+
+
+@pytest.mark.parametrize(
+    ("probe", "function"), [("accuracy", "measure"), ("answers", "read")]
+)
+def test_a_server_that_dies_of_a_question_is_launched_once_more(
+    project, pytester, probe, function
+):
+    """So that its answers are graded; also where the fixed prompts before ended it."""
+    (pytester.path / QUESTIONS).write_text('{"prompt": "a", "answer": "a"}\n')
+    (pytester.path / "deadly.py").write_text(
+        KILLS.format(probe=probe, function=function)
+    )
+
+    result = project(*ANSWERS, "-p", "deadly", "--run-dir", "run")
+
+    result.stdout.fnmatch_lines(
+        ["*SIGKILL, during: answering questions; launching it again*"]
+    )
+    run = load(pytester.path / "run")
+    assert {"NO_BASELINE"} == set(verdicts(pytester.path / "run").values())
+    assert run.complete
+    first, *later = [row for row in run.measurements if row.server == DENSE_CPU]
+    assert "answering questions" in first.failure.seen
+    assert all(row.is_sound for row in later)
 
 
 def test_other_answers_are_red_and_the_same_ones_pass(

@@ -16,7 +16,7 @@ from perfgate.results.recorder import LaunchEnd, Measured, Recorder
 from perfgate.results.schema import Measurement
 from perfgate.run import launch_runner as rounds
 from perfgate.run.launch_runner import LaunchRunner, start_launch
-from perfgate.run.probes import answers, stated_routing
+from perfgate.run.probes import accuracy, answers, stated_routing
 from perfgate.run.probes import routing as probe
 from perfgate.run.probes.answers import Answers
 from perfgate.run.probes.probe import Figures
@@ -35,6 +35,9 @@ ASKED = Workload(
     max_concurrency=1,
     repetitions=1,
     asks_routing=True,
+)
+GRADED = msgspec.structs.replace(
+    ASKED, name="accuracy", asks_routing=False, graded=True
 )
 
 
@@ -148,6 +151,8 @@ class Asked:
         )
         monkeypatch.setattr(probe, "measure", at("routing", row))
         monkeypatch.setattr(stated_routing, "confirm", at("stated"))
+        graded = at("graded", m.repetition(0, {"accuracy": 0.5}))
+        monkeypatch.setattr(accuracy, "measure", graded)
         answered = Answers(("0123456789ab",))
         monkeypatch.setattr(answers, "read", at("answers", answered))
         tell = types.SimpleNamespace(
@@ -364,6 +369,27 @@ def test_death_costs_what_it_met(tmp_path, monkeypatch, dies_at, kept):
 
     assert death is not None
     assert kept == whole
+
+
+@pytest.mark.parametrize(
+    ("dies_at", "kept"),
+    [
+        ("", {"timed": True, "accuracy": True, "routing": True}),
+        ("graded", {"timed": True, "accuracy": False, "routing": False}),
+        ("answers", {"timed": True, "accuracy": False, "routing": False}),
+        ("timed", {"timed": False, "accuracy": False, "routing": False}),
+    ],
+)
+def test_a_server_that_dies_of_questions_is_dead(
+    tmp_path, monkeypatch, dies_at, kept
+):
+    """Whoever launched it launches it again, and no question is lost without a word."""
+    asked = Asked(tmp_path, monkeypatch, dies_at)
+
+    death, whole = asked.run(TIMED, GRADED, ASKED)
+
+    assert (dies_at == "", kept) == (death is None, whole)
+    assert 1 >= asked.order.count("graded")
 
 
 def test_failed_requests_are_not_measured_away():

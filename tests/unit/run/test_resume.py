@@ -258,6 +258,36 @@ def test_fresh_launch_is_sent_what_the_dead_one_left(died_in, left):
     assert left == [workload.name for workload in wanted]
 
 
+@pytest.mark.parametrize(
+    ("died_in", "left"),
+    [("accuracy", ["accuracy", "routing"]), ("routing", ["routing"])],
+)
+def test_questions_are_asked_again_where_they_were_not_answered(died_in, left):
+    """Of a fresh launch, which is sent nothing that is timed."""
+    graded = Workload(
+        name="accuracy", num_prompts=4, max_concurrency=1, graded=True
+    )
+    asked = msgspec.structs.replace(
+        graded, name="routing", graded=False, asks_routing=True
+    )
+    results = m.run({m.MOE_LOAD: {"output_throughput": [1.0]}}, (m.THROUGHPUT,))
+    timed = results.measurements[0]
+    rows = [timed]
+    for name in ("accuracy", "routing"):
+        failure = m.DIED if name == died_in else None
+        rows.append(
+            msgspec.structs.replace(timed, workload=name, failure=failure)
+        )
+
+    wanted = remaining_workloads(
+        msgspec.structs.replace(results, measurements=tuple(rows)),
+        results.launches[0],
+        (m.CLOSED, graded, asked),
+    )
+
+    assert left == [workload.name for workload in wanted]
+
+
 @pytest.mark.parametrize("what", ["server", "workload"])
 def test_what_is_measured_otherwise_now_is_measured_anew(what):
     """Another argument of the server, or more prompts."""
