@@ -24,6 +24,7 @@ from perfgate.config.option_values import (
     name_value_pairs,
     refuse_below,
     refuse_combinations,
+    refuse_endless,
     refuse_unknown_engines,
 )
 from perfgate.config.options import Explain, LoadFormat, PairsFor, PrepareNext
@@ -565,6 +566,7 @@ def _refuse_bad_numbers(option: argparse.Namespace) -> None:
     refuse_below("--stall-timeout", option.stall_timeout, 1)
     refuse_below("--lease-wait", option.lease_wait, 0)
     refuse_below("--soak", option.soak, 0)
+    refuse_endless("--soak", option.soak)
 
 
 def _run_dir(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Sequence
 
 from perfgate import formatting
@@ -36,13 +37,27 @@ def refuse_below(option: str, value: float | None, minimum: float) -> None:
     """Refuse a number below a minimum; None is the default.
 
     Raises:
-        BadOption: the number is too small.
+        BadOption: the number is too small, or none.
     """
-    if value is not None and value < minimum:
+    if value is not None and not value >= minimum:
         raise BadOption(
             tried=f"{option} {value:g}",
             seen=f"the minimum is {minimum:g}",
             remedy=f"write {option} {minimum:g} or more",
+        )
+
+
+def refuse_endless(option: str, minutes: float) -> None:
+    """Refuse a duration that never ends.
+
+    Raises:
+        BadOption: it is infinite.
+    """
+    if math.isinf(minutes):
+        raise BadOption(
+            tried=f"{option} {minutes:g}",
+            seen="it would never end",
+            remedy=f"write {option} with a number of minutes",
         )
 
 

@@ -439,5 +439,6 @@ def test_deep_loads_are_those_that_a_platform_declares(project):
     assert (("prefix",), 5.0) == (config.deep, config.soak_minutes)
     with pytest.raises(BadOption, match="did you mean saturation"):
         parse(project, "--deep", "saturaton")
-    with pytest.raises(BadOption, match="--soak"):
-        parse(project, "--soak=-1")
+    for minutes in ("-1", "inf", "nan"):
+        with pytest.raises(BadOption, match="--soak"):
+            parse(project, f"--soak={minutes}")
