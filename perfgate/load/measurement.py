@@ -383,7 +383,7 @@ def vllm_bench_arguments(target: Target, workload: Workload) -> list[str]:
         flags["--request-rate"] = "inf"
     else:
         flags["--request-rate"] = f"{workload.request_rate:g}"
-        flags["--burstiness"] = f"{workload.burstiness:g}"
+        flags["--burstiness"] = f"{workload.gap_shape:g}"
     if workload.max_concurrency is not None:
         flags["--max-concurrency"] = str(workload.max_concurrency)
     arguments = [word for pair in flags.items() for word in pair]

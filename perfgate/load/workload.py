@@ -98,7 +98,8 @@ class Workload(
         name: slug, "closed-c16".
         request_rate: requests/s of the open loop; None sends all at once.
         burstiness: shape of the open loop's gamma-distributed gaps; 1 is Poisson, less
-            is burstier, infinity makes all gaps equal.
+            is burstier, infinity makes all gaps equal. JSON has null for infinity, which
+            is read as that.
         max_concurrency: most requests in flight; None for no limit.
         warm_up_prompts: requests of one warm-up pass; None lets `warm_up_size` decide.
         slo_ms: limits for goodput as (metric, ms) pairs, of "ttft", "tpot", "e2el".
@@ -121,7 +122,7 @@ class Workload(
     prompts: Prompts = Synthetic()
     num_prompts: int
     request_rate: float | None = None
-    burstiness: float = 1.0
+    burstiness: float | None = 1.0
     max_concurrency: int | None = None
     repetitions: int = 3
     seed: int = 0
@@ -140,15 +141,6 @@ class Workload(
             raise ValueError(
                 f"{self.name}: num_prompts and repetitions must be at least 1"
             )
-        if (
-            self.request_rate is not None
-            and not 0 < self.request_rate < math.inf
-        ):
-            raise ValueError(
-                f"{self.name}: request_rate must be above 0 and finite; None sends all at once"
-            )
-        if not self.burstiness > 0:
-            raise ValueError(f"{self.name}: burstiness must be above 0")
         if self.max_concurrency is not None and self.max_concurrency < 1:
             raise ValueError(f"{self.name}: max_concurrency must be at least 1")
         if self.client_processes is not None and not (
@@ -158,7 +150,27 @@ class Workload(
                 f"{self.name}: client_processes is {self.client_processes}, and must be "
                 f"from 1 to {CLIENT_PROCESSES_LIMIT}"
             )
+        self._check_numbers()
         self._check_loops()
+
+    def _check_numbers(self) -> None:
+        """Refuse arrivals and limits that are no numbers; read infinity from JSON."""
+        if (
+            self.request_rate is not None
+            and not 0 < self.request_rate < math.inf
+        ):
+            raise ValueError(
+                f"{self.name}: request_rate must be above 0 and finite; None sends all at once"
+            )
+        if self.burstiness is None:
+            msgspec.structs.force_setattr(self, "burstiness", math.inf)
+        if not self.gap_shape > 0:
+            raise ValueError(f"{self.name}: burstiness must be above 0")
+        for metric, limit_ms in self.slo_ms:
+            if not math.isfinite(limit_ms):
+                raise ValueError(
+                    f"{self.name}: the limit of {metric} must be finite"
+                )
 
     def _check_loops(self) -> None:
         """Refuse a ramp or a staggered start of what is no closed loop."""
@@ -172,6 +184,13 @@ class Workload(
             raise ValueError(
                 f"{self.name}: staggered needs max_concurrency above 1, and no request_rate"
             )
+
+    @property
+    def gap_shape(self) -> float:
+        """The burstiness, which is never None here."""
+        if self.burstiness is None:
+            return math.inf
+        return self.burstiness
 
     @property
     def shares_prefixes(self) -> bool:
@@ -295,8 +314,8 @@ def arrivals_ns(
     import numpy as np  # here and below: collecting tests must not wait for it
 
     gaps = np.ones(count)
-    if math.isfinite(workload.burstiness):
-        gaps = rng.gamma(workload.burstiness, 1.0, count)
+    if math.isfinite(workload.gap_shape):
+        gaps = rng.gamma(workload.gap_shape, 1.0, count)
     arrivals = np.cumsum(gaps)
     last_due_s = count / workload.request_rate
     due_ns = arrivals * (last_due_s / arrivals[-1]) * NS

@@ -1,5 +1,7 @@
 """Workloads: the requests that are sent are those declared."""
 
+import math
+
 import msgspec
 import numpy as np
 import pytest
@@ -207,6 +209,9 @@ def test_workload_survives_json_and_can_be_a_key():
         {"num_prompts": 0},
         {"request_rate": 0.0},
         {"burstiness": 0.0},
+        {"burstiness": math.nan},
+        {"slo_ms": (("ttft", math.inf),)},
+        {"slo_ms": (("ttft", 5.0), ("tpot", math.nan))},
         {"max_concurrency": 0},
         {"repetitions": 0},
     ],

@@ -3,6 +3,7 @@
 import datetime
 import gzip
 import json
+import math
 
 import msgspec
 import pytest
@@ -114,6 +115,21 @@ def test_run_is_read_back_whole(tmp_path):
     assert tmp_path / "runs" / "a" / "results.json" == path
     assert results == load(path.parent)
     assert results == load(path)
+
+
+def test_even_gaps_are_read_back(tmp_path):
+    """Their burstiness is infinite, for which JSON has no number."""
+    even = msgspec.structs.replace(
+        CLOSED, max_concurrency=None, request_rate=2.0, burstiness=math.inf
+    )
+    results = msgspec.structs.replace(
+        whole_run(), workloads={CLOSED.name: even}
+    )
+
+    read_back = load(save(results, tmp_path))
+
+    assert results == read_back
+    assert math.inf == read_back.workloads[CLOSED.name].burstiness
 
 
 def test_file_is_the_same_for_the_same_run(tmp_path):
