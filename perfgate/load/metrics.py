@@ -9,6 +9,7 @@ a run does not have is not in the result: nothing here returns zero, NaN or None
 from __future__ import annotations
 
 import functools
+import math
 import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -827,12 +828,12 @@ def _validate(metric: Metric) -> Metric:
 
 
 def computed(rows: Sequence[Any], duration_s: float) -> dict[str, float]:
-    """Values of the custom metrics that this repetition has."""
+    """Values of the custom metrics that this repetition has; one that is no number is none."""
     values = {}
     for name, custom in CUSTOM.items():
         if custom.compute is None:
             continue
         value = custom.compute(rows, duration_s)
-        if value is not None:
+        if value is not None and math.isfinite(value):
             values[name] = float(value)
     return values

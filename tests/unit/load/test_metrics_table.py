@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 import pytest
 
@@ -100,3 +102,11 @@ def test_a_custom_metric_keeps_its_function():
     )
 
     assert {"longest_gap_ms": 2.0} == metrics.computed([], 2.0)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, None])
+def test_what_is_no_number_is_no_value(value):
+    """JSON has none for it, and a run that had it could not be read again."""
+    register([CustomMetric(LONGEST, lambda _rows, _duration_s: value)])
+
+    assert {} == metrics.computed([], 2.0)
