@@ -93,6 +93,30 @@ class Target:
     authorization: str = ""
 
 
+@dataclass(frozen=True)
+class Beginning:
+    """What was there just before a load was sent.
+
+    Attributes:
+        figures: the server's own until then; `missing` has why there are none.
+        log_bytes: size of its log.
+    """
+
+    figures: Figures
+    missing: tuple[str, ...]
+    log_bytes: int
+    unix_s: float
+
+    @classmethod
+    def of_load(cls, target: Target) -> Beginning:
+        """Read it now."""
+        figures, missing = server_figures(target)
+        log_bytes = 0
+        if target.log is not None:
+            log_bytes = target.log.stat().st_size
+        return cls(figures, missing, log_bytes, time.time())
+
+
 def sending(target: Target, workload: Workload, progress: Progress) -> Sending:
     """How the client reaches the target."""
     return Sending(
@@ -115,41 +139,42 @@ def measure(
     *,
     progress: Progress = no_progress,
     policy: validity.Policy | None = None,
+    begin: Callable[[], None] = lambda: None,
 ) -> Repetition:
     """Run one repetition and compute its figures.
 
     Never raises for what the server does: failed requests are counted, named, and make
     the repetition invalid.
 
+    Args:
+        begin: called just before the load is sent, and again where it is sent once more.
+
     Raises:
         UnusableWorkload: the workload cannot be sent as declared, whatever the server
             does.
     """
     policy = policy or validity.POLICIES[target.device]
-    before, missing_before = server_figures(target)
-    log_bytes = 0
-    if target.log is not None:
-        log_bytes = target.log.stat().st_size
-    started_unix_s = time.time()
-    recording = send_repetition(target, workload, repetition_index, progress)
+    before, recording = send_repetition(
+        target, workload, repetition_index, progress, begin
+    )
     after, missing_after = server_figures(target)
     server_values: dict[str, float] = {}
-    if before and after:
-        server_values = difference(target.engine, before, after)
+    if before.figures and after:
+        server_values = difference(target.engine, before.figures, after)
     transcripts = [read(record) for record in recording.requests]
     findings = validity.examine(
         workload, transcripts, recording, server_values, policy
     )
     compiled: tuple[str, ...] = ()
     if target.log is not None:
-        compiled = compile_lines(target.log, log_bytes, target.engine)
-    missing = tuple(dict.fromkeys(missing_before + missing_after))
+        compiled = compile_lines(target.log, before.log_bytes, target.engine)
+    missing = tuple(dict.fromkeys(before.missing + missing_after))
     missing += renamed(target.engine, after)
     good = completed(transcripts)
     rows = tuple(request_row(t, recording.start_ns) for t in transcripts)
     return Repetition(
         index=repetition_index,
-        started_unix_s=started_unix_s,
+        started_unix_s=before.unix_s,
         duration_s=duration_s(recording),
         completed=len(good),
         failed=len(transcripts) - len(good),
@@ -195,12 +220,14 @@ def send_repetition(
     workload: Workload,
     repetition_index: int,
     progress: Progress,
-) -> Recording:
+    begin: Callable[[], None],
+) -> tuple[Beginning, Recording]:
     """Send a repetition with as many client processes as it takes.
 
     Where one process turns out to be too busy, all is sent once more by several, with
-    other prompts of the same distribution. Prompts from files are not sent twice:
-    there, the workload must say how many processes it needs.
+    other prompts of the same distribution, and nothing counts of the first time. Prompts
+    from files are not sent twice: there, the workload must say how many processes it
+    needs.
 
     Raises:
         UnusableWorkload: the workload declares more client processes than this process
@@ -209,19 +236,23 @@ def send_repetition(
     processes = client_processes(workload)
     settings = sending(target, workload, progress)
     requests = build_requests(workload, repetition_index, target.vocab_size)
+    begin()
+    before = Beginning.of_load(target)
     recording = send_with(processes, requests, settings)
     is_repeatable = isinstance(workload.prompts, Synthetic | Drawn)
     if workload.client_processes is not None or not is_repeatable:
-        return recording
+        return before, recording
     limit = busy_limit(recording)
     if recording.client_busy <= limit:
-        return recording
+        return before, recording
     enough = math.ceil(2 * recording.client_busy / limit)
     processes = min(MOST_CLIENT_PROCESSES, enough)
     requests = build_requests(
         workload, repetition_index, target.vocab_size, attempt=1
     )
-    return send_with(processes, requests, settings)
+    begin()
+    before = Beginning.of_load(target)
+    return before, send_with(processes, requests, settings)
 
 
 def client_processes(workload: Workload) -> int:

@@ -249,8 +249,6 @@ class LaunchRunner:
                 f"{workload.name}, replacement {extra} of {EXTRA_REPETITIONS}"
             )
         began_s = time.monotonic()
-        for probe in self._probes:
-            probe.before()
         result = self._send(workload, index, self._progress(step))
         bandwidth_values = bandwidth.values(
             self._config, workload, result.values, self._hardware
@@ -272,11 +270,21 @@ class LaunchRunner:
         """Send a load, or a ramp of loads."""
         if workload.doubles_to is None:
             return measurement.measure(
-                self._target, workload, index, progress=progress
+                self._target,
+                workload,
+                index,
+                progress=progress,
+                begin=self._begin_probes,
             )
+        self._begin_probes()
         return saturation.measure(
             self._target, workload, index, progress=progress
         )
+
+    def _begin_probes(self) -> None:
+        """Have all probes read what a load begins with; anew where it is sent again."""
+        for probe in self._probes:
+            probe.before()
 
     def _count_work(self, workloads: Sequence[Workload]) -> Entries:
         """Count what a held engine does for a batch of each workload: nothing is timed."""

@@ -134,8 +134,15 @@ def test_a_client_too_busy_is_helped(engine, monkeypatch):
     monkeypatch.setattr(measurement, "CLIENT_TOO_BUSY", 1e-6)
     engine.set()
     target = target_of(engine, device="cpu")
-    result = measure(target, WORKLOAD, 0)
+    begun = []
+    result = measure(target, WORKLOAD, 0, begin=lambda: begun.append(1))
 
+    # what was read at the beginning of the first attempt does not count
+    assert 2 == len(begun)
+    assert (10.0, 50.0) == (
+        result.server_values["requests"],
+        result.server_values["generation_tokens"],
+    )
     assert 8 >= result.client_values["processes"] > 1
     # both attempts arrived, and share no prompt
     assert 20 == len({tuple(log["prompt"]) for log in engine.sent()})
