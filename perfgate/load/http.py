@@ -147,7 +147,7 @@ class Exchange:
     @property
     def ends_with_connection(self) -> bool:
         """Whether nothing but the end of the connection ends the body, as in HTTP/1.0."""
-        return self.status == 200 and not self.has_length
+        return self.status is not None and not self.has_length
 
     def end_by(self, offset_ns: int | None) -> int:
         """When it was complete or given up; for the offset see `ReadLog.reads`."""

@@ -143,7 +143,7 @@ def read(record: RequestRecord, only_text: bool = False) -> Transcript:
 
     """
     stream = Stream()
-    error = record.error or status_error(record)
+    error = failure_of(record)
     if error is None:
         plain = plain_stream(record.reads, only_text)
         if plain is None:
@@ -295,10 +295,18 @@ def ends_without_token(stream: Stream) -> bool:
     return not last.text and bool(last.finish_reason)
 
 
-def status_error(record: RequestRecord) -> str | None:
+def failure_of(record: RequestRecord) -> str | None:
+    """Why there is no stream to read: what the server said, and how the request ended."""
+    if record.status in (None, 200):
+        return record.error
+    refusal = status_error(record)
+    if record.error is None:
+        return refusal
+    return f"{refusal}; {record.error}"
+
+
+def status_error(record: RequestRecord) -> str:
     """What is wrong with an answer that is not a 200."""
-    if record.status == 200:
-        return None
     if record.location is not None:
         target = (
             f"redirected to {one_line(record.location)}, which is not followed"

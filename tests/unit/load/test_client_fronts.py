@@ -58,6 +58,30 @@ def test_a_body_that_ends_too_early_is_no_answer():
 
 
 @pytest.mark.parametrize(
+    ("head", "reason"),
+    [
+        (b"HTTP/1.0 503 Busy\r\n\r\n", "HTTP 503: full"),
+        (b"HTTP/1.1 503 Busy\r\nConnection: close\r\n\r\n", "HTTP 503: full"),
+        (
+            b"HTTP/1.0 307 Moved\r\nLocation: /new\r\n\r\n",
+            "HTTP 307: redirected to /new, which is not followed",
+        ),
+        (
+            b"HTTP/1.1 500 Broken\r\nContent-Length: 99\r\n\r\n",
+            "HTTP 500: full; connection closed before the answer was complete "
+            "(no error given)",
+        ),
+    ],
+)
+def test_a_refusal_is_told_however_its_body_ends(head, reason):
+    """Of a front that closes the connection, too."""
+    with serving(pieces(head, b"full")) as server:
+        (record,) = sent(server.url, 1)
+
+    assert reason == read(record).error
+
+
+@pytest.mark.parametrize(
     ("answer", "reason"),
     [
         (endless(OLD, b": x" * 9999), "endless: "),
