@@ -234,21 +234,28 @@ class Poller:
             )
         failure = OSError(f"{host} has no address")
         for family, kind, protocol, _, address in self.addresses:
-            connection = socket.socket(family, kind, protocol)
             try:
-                connection.setblocking(False)
-                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                ask_for_times(connection)
-                await self.loop.sock_connect(connection, address)
-            except OSError as error:
-                connection.close()
+                connection = socket.socket(family, kind, protocol)
+                return await self._connected(connection, address)
+            except (
+                OSError
+            ) as error:  # the kernel may lack a family, such as IPv6
                 failure = error
-            except BaseException:  # cancelled: too late, or interrupted
-                connection.close()
-                raise
-            else:
-                return connection
         raise failure
+
+    async def _connected(
+        self, connection: socket.socket, address: Any
+    ) -> socket.socket:
+        """The socket, connected to the address; closed where that fails."""
+        try:
+            connection.setblocking(False)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            ask_for_times(connection)
+            await self.loop.sock_connect(connection, address)
+        except BaseException:  # also cancelled: too late, or interrupted
+            connection.close()
+            raise
+        return connection
 
 
 class StampedTransport:

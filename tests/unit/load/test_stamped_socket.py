@@ -1,6 +1,7 @@
 """Stamped sockets: the kernel's time of each read, and what happens to a connection."""
 
 import asyncio
+import errno
 import socket
 import time
 from contextlib import closing
@@ -184,6 +185,34 @@ def test_a_request_into_a_reset_connection_fails():
         assert isinstance(pair.told.lost[0], BrokenPipeError)
 
     played(script)
+
+
+def test_a_kernel_without_a_family_of_addresses(monkeypatch):
+    """The next address of the name is tried: "localhost" is one of IPv6 as well."""
+    made = socket.socket
+
+    def without_ipv6(family, *more):
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, "no such family")
+        return made(family, *more)
+
+    async def play():
+        poller = Poller(asyncio.get_running_loop(), Idle())
+        with closing(poller), socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+            kind = (socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
+            poller.addresses = [
+                (socket.AF_INET6, *kind, ("::1", port, 0, 0)),
+                (socket.AF_INET, *kind, ("127.0.0.1", port)),
+            ]
+            names = vars(socket) | {"socket": without_ipv6}
+            monkeypatch.setattr(
+                stamped_socket, "socket", SimpleNamespace(**names)
+            )
+            with await poller.connect("localhost", port) as connection:
+                return connection.getpeername()
+
+    assert "127.0.0.1" == asyncio.run(play())[0]
 
 
 def test_a_server_that_refuses():
