@@ -195,17 +195,32 @@ class Run:
         Raises:
             OSError: refused, or not accepted within `CONNECT_S` (TimeoutError is one).
         """
-        async with asyncio.timeout(CONNECT_S):
-            if self.poller is not None:
-                opened = await self.poller.connect(*self.address)
-                connection = Connection(self)
-                connection.transport = StampedTransport(
-                    self.poller, opened, connection
-                )
-                return connection
-            _, connection = await self.loop.create_connection(
-                lambda: Connection(self), *self.address, ssl=self.tls
+        limit = asyncio.timeout(CONNECT_S)
+        try:
+            async with limit:
+                return await self.open_one()
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            text = f"not accepted within {CONNECT_S:g} s"
+            raise TimeoutError(text) from None
+
+    async def open_one(self) -> Connection:
+        """A new connection, however long it takes.
+
+        Raises:
+            OSError: refused.
+        """
+        if self.poller is not None:
+            opened = await self.poller.connect(*self.address)
+            connection = Connection(self)
+            connection.transport = StampedTransport(
+                self.poller, opened, connection
             )
+            return connection
+        _, connection = await self.loop.create_connection(
+            lambda: Connection(self), *self.address, ssl=self.tls
+        )
         return connection
 
     async def go(self) -> None:

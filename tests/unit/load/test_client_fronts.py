@@ -1,5 +1,6 @@
 """The load client against servers and fronts that speak HTTP in other ways."""
 
+import contextlib
 import json
 import socket
 import time
@@ -7,6 +8,7 @@ import time
 import pytest
 
 from perfgate import web
+from perfgate.load import client
 from perfgate.load.client import Sending, send
 from perfgate.load.response import read
 from perfgate.load.workload import Request
@@ -180,6 +182,21 @@ def test_nothing_listens():
     (record,) = sent(f"http://127.0.0.1:{port}", 1)
 
     assert record.error.startswith("cannot connect: ")
+
+
+def test_a_server_that_accepts_no_connection(monkeypatch):
+    """Its queue is full: the time that it had is the reason."""
+    monkeypatch.setattr(client, "CONNECT_S", 0.3)
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server:
+        address = server.getsockname()
+        with contextlib.ExitStack() as waiting:
+            for _ in range(3):
+                queued = waiting.enter_context(socket.socket())
+                queued.setblocking(False)
+                queued.connect_ex(address)
+            (record,) = sent(f"http://127.0.0.1:{address[1]}", 1)
+
+    assert "cannot connect: not accepted within 0.3 s" == record.error
 
 
 def test_what_is_sent_is_json():
