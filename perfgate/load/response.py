@@ -333,6 +333,8 @@ def incomplete(record: RequestRecord, stream: Stream) -> str | None:
         return "the stream had no token"
     if stream.usage is None:
         return "the server reported no usage: its tokens cannot be counted"
+    if record.sent_ns is None or stream.chunk_ns[0] < record.sent_ns:
+        return "the first token came before the request was sent"
     return None
 
 

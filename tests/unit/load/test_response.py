@@ -207,3 +207,10 @@ def test_an_error_within_the_stream():
 def test_any_bytes_are_read(pieces, status):
     """Nothing that a server can send raises; nothing of it passes for an answer."""
     assert read(answer(pieces, status=status)).error is not None
+
+
+def test_an_answer_before_its_request_is_none():
+    """A connection that speaks first, or once too often, answers nobody."""
+    t = read(answer(WHOLE, times=[0, 20, 30, 40, 50]))
+
+    assert "the first token came before the request was sent" == t.error
