@@ -190,6 +190,9 @@ class Transport(Protocol):
     def is_closing(self) -> bool:
         """Whether it is closed, or will be."""
 
+    def get_write_buffer_size(self) -> int:
+        """How many bytes are still to be sent."""
+
 
 class Owner(Protocol):
     """Receiver of a connection's events."""
@@ -273,7 +276,9 @@ class Connection(asyncio.Protocol):
         self.exchange = None
         exchange.end_ns = self.idle_since_ns = self.read_ns
         exchange.end_kernel_ns = self.kernel_ns
-        keep = self.parser.should_keep_alive()
+        # What is left of a request that was answered early would precede the next one.
+        is_sent = not self.transport.get_write_buffer_size()
+        keep = is_sent and self.parser.should_keep_alive()
         # A response parser starts anew with the next status line only if the last
         # message is done with it.
         self.parser = httptools.HttpResponseParser(self)

@@ -322,7 +322,11 @@ class StampedTransport:
             self._close()
             self.poller.loop.call_soon(self.receiver.connection_lost, None)
 
-    close = abort  # a request that is answered has nothing left to send
+    close = abort  # what is left of an answered request need not be sent
+
+    def get_write_buffer_size(self) -> int:
+        """How many bytes the socket has not taken yet."""
+        return len(self.unsent)
 
     def is_closing(self) -> bool:
         """Whether it is closed."""

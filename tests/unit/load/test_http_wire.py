@@ -27,7 +27,9 @@ FRAMINGS = {
 
 
 class Socket:
-    """Takes what is written."""
+    """Takes what is written; so many bytes of it were not sent yet."""
+
+    unsent = 0
 
     def write(self, data):
         """Nothing."""
@@ -38,16 +40,23 @@ class Socket:
     def close(self):
         """Nothing."""
 
+    def get_write_buffer_size(self):
+        """As a test says."""
+        return self.unsent
+
 
 class Owner:
-    """Counts what is over."""
+    """Counts what is over, and the connections that can be used again."""
 
     def __init__(self):
         self.over = []
+        self.given_back = []
 
     def finished(self, exchange, connection):
         """Keep it."""
         self.over.append(exchange)
+        if connection is not None:
+            self.given_back.append(connection)
 
     def lost(self, connection):
         """Nothing."""
@@ -78,6 +87,19 @@ def test_cut_at_every_byte(framing, before):
         t = received(data, [cut, len(data)])
 
         assert (None, 3) == (t.error, len(t.chunk_ns)), cut
+
+
+@pytest.mark.parametrize(("unsent", "given_back"), [(0, 1), (5, 0)])
+def test_a_connection_with_an_unsent_rest_is_not_used_again(unsent, given_back):
+    """A front that refuses a long request early would take the rest for the next one."""
+    owner = Owner()
+    connection = Connection(owner)
+    connection.connection_made(Socket())
+    connection.transport.unsent = unsent
+    connection.send(Exchange(Request(0, (1,), 3, 0), b""))
+    connection.data_received(b"HTTP/1.1 413 Long\r\nContent-Length: 1\r\n\r\nx")
+
+    assert (1, given_back) == (len(owner.over), len(owner.given_back))
 
 
 @settings(deadline=None)
