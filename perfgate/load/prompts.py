@@ -189,7 +189,8 @@ class FileSlice:
     """Which prompts of a file one repetition takes.
 
     Repetition k takes `num_prompts` in a row from k x `num_prompts` of the shuffled
-    file, a warm-up pass -k takes them from its end, so that none is sent twice.
+    file, a warm-up pass -k takes them from its end, so that none is sent twice. A pass
+    that is larger than a repetition takes its own number in a row.
     """
 
     seed: int
@@ -201,7 +202,8 @@ class FileSlice:
         """Positions in the shuffled file; None where the file has too few prompts."""
         start = self.repetition * self.num_prompts
         if self.repetition < 0:
-            start += available
+            largest = max(self.count, self.num_prompts)
+            start = available + self.repetition * largest
         end = start + self.count
         if start < 0 or (self.repetition >= 0 and end > available):
             return None

@@ -112,6 +112,20 @@ def test_repetitions_take_different_conversations(sharegpt):
     assert 40 == len(set(sent))
 
 
+def test_a_warm_up_may_be_larger_than_a_repetition(sharegpt):
+    """Its passes take prompts of their own, too."""
+    spec = sharegpt([turns(words(5, i), words(5)) for i in range(40)])
+    workload = Workload(name="s", prompts=spec, num_prompts=5)
+    sent = [
+        r.prompt_token_ids
+        for k in (-1, -2)
+        for r in build_requests(workload, k, 100, count=15)
+    ]
+    sent += [r.prompt_token_ids for r in build_requests(workload, 1, 100)]
+
+    assert 35 == len(set(sent))
+
+
 def test_too_few_conversations_are_an_error(sharegpt):
     """There is no oversampling: the fourth repetition of ten has nothing left of 35."""
     workload = Workload(
