@@ -9,11 +9,13 @@ process is not filled by another.
 
 Run as `python -m perfgate.load.multiprocess`, this module is one of those processes: it
 says that it is ready, reads its share from stdin and writes its `Recording` to stdout.
+Where the process that started it is gone, it stops sending.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -42,7 +44,11 @@ class SenderFailed(Failure):
 class Share(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 ):
-    """What one process is to send; fields as of `perfgate.load.client.Sending`."""
+    """What one process is to send; fields as of `perfgate.load.client.Sending`.
+
+    Attributes:
+        parent: id of the process that deals out the shares.
+    """
 
     requests: tuple[Request, ...]
     url: str
@@ -54,6 +60,11 @@ class Share(
     start_ns: int
     authorization: str
     kernel_times: bool
+    parent: int
+
+    def is_wanted(self) -> bool:
+        """Whether the process that waits for the recording is still there."""
+        return os.getppid() == self.parent
 
     def sending(self) -> Sending:
         """How this process sends."""
@@ -67,6 +78,8 @@ class Share(
             start_ns=self.start_ns,
             authorization=self.authorization,
             kernel_times=self.kernel_times,
+            is_alive=self.is_wanted,
+            death_reason="the session that sends is gone",
         )
 
 
@@ -91,14 +104,18 @@ def send_with(
         shares = []
         for number in range(processes):
             shares.append(share(number, processes, requests, sending, start_ns))
-        with ThreadPoolExecutor(processes) as threads:
-            recordings = list(threads.map(finish, workers, shares))
+        recordings = finish_all(workers, shares)
         sending.progress(len(requests), len(requests))
     finally:
-        for worker in workers:
-            worker.kill()
-            worker.wait()
+        end(workers)
     return merge_recordings(recordings)
+
+
+def end(workers: Sequence[Worker]) -> None:
+    """Kill those that still run."""
+    for worker in workers:
+        worker.kill()
+        worker.wait()
 
 
 def start_worker() -> Worker:
@@ -151,7 +168,24 @@ def share(
         start_ns=start_ns,
         authorization=sending.authorization,
         kernel_times=sending.kernel_times,
+        parent=os.getpid(),
     )
+
+
+def finish_all(
+    workers: Sequence[Worker], shares: Sequence[Share]
+) -> list[Recording]:
+    """Give each process its share and wait for all recordings.
+
+    Raises:
+        SenderFailed: one has none; the others are killed.
+    """
+    with ThreadPoolExecutor(len(workers)) as threads:
+        try:
+            return list(threads.map(finish, workers, shares))
+        except BaseException:  # also an interrupt: the threads wait for them
+            end(workers)
+            raise
 
 
 def finish(worker: Worker, part: Share) -> Recording:
@@ -215,10 +249,17 @@ def common_gaps(first: Gaps, second: Gaps) -> Gaps:
 
 def main() -> None:
     """One of several processes."""
+    # Of a terminal all get it: who deals out the shares ends the others.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.stdout.buffer.write(READY)
     sys.stdout.buffer.flush()
-    part = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Share)
+    content = sys.stdin.buffer.read()
+    if not content:
+        return  # nobody wants anything
+    part = msgspec.msgpack.decode(content, type=Share)
     recording = send(part.requests, part.sending())
+    if not part.is_wanted():
+        return
     # With PYTHONUNBUFFERED sys.stdout.buffer has no buffer, and may write a part only.
     with open(sys.stdout.fileno(), "wb", closefd=False) as output:
         output.write(msgspec.msgpack.encode(recording))

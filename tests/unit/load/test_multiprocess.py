@@ -1,12 +1,15 @@
 """Several client processes: together they send what one process would send."""
 
+import signal
 import subprocess
+import threading
+import time
 
 import msgspec
 import pytest
 
 from perfgate.load import measurement
-from perfgate.load.client import Sending
+from perfgate.load.client import Sending, send
 from perfgate.load.measurement import measure
 from perfgate.load.multiprocess import (
     SenderFailed,
@@ -105,6 +108,50 @@ def test_requests_and_slots_are_dealt_out():
 
     assert [4, 3, 3] == [len(part.requests) for part in shares]
     assert [2, 1, 1] == [part.max_concurrency for part in shares]
+
+
+def test_an_interrupt_ends_all_processes_at_once(engine):
+    """Nothing waits for the rest of the load, and nothing goes on sending."""
+    engine.set(itl_s=0.1)
+    workload = msgspec.structs.replace(
+        WORKLOAD, prompts=Synthetic(output_len_tokens=600)
+    )
+    requests = build_requests(workload, 0, 1000)
+    main = threading.main_thread().ident
+
+    def interrupt():
+        while len(engine.sent()) < 4:
+            time.sleep(0.05)
+        signal.pthread_kill(main, signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    began_s = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        send_with(
+            2,
+            requests,
+            Sending(
+                url=engine.url + "/v1/completions",
+                model="fake",
+                max_concurrency=4,
+            ),
+        )
+
+    assert time.monotonic() - began_s < 40
+
+
+def test_a_process_whose_session_is_gone_stops_sending(engine):
+    """A killed session leaves no load behind on a server that it did not launch."""
+    engine.set(itl_s=0.1)
+    url = engine.url + "/v1/completions"
+    requests = build_requests(WORKLOAD, 0, 1000)
+    part = share(0, 1, requests, Sending(url=url, model="fake"), 0)
+    assert not part.is_wanted()  # no process is its own parent
+    recording = send(part.requests, part.sending())
+
+    assert {"the session that sends is gone"} == {
+        read(record).error for record in recording.requests
+    }
 
 
 def test_the_client_is_absent_only_where_all_are():
