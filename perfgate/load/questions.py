@@ -63,7 +63,11 @@ def read(path: Path) -> list[Question]:
             continue
         try:
             questions.append(msgspec.json.decode(line, type=Question))
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (
+            msgspec.DecodeError,
+            UnicodeDecodeError,
+            RecursionError,
+        ) as error:
             seen = f"line {number}: {error}"
             raise UnusableWorkload(tried, seen, remedy) from error
     if not questions:

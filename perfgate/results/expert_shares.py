@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import msgspec
@@ -76,7 +77,12 @@ def _from_file(path: Path, architecture: Architecture) -> LayerShares:
     try:
         content = msgspec.json.decode(path.read_bytes())
         rows = msgspec.convert(content, list[list[float]])
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (
+        OSError,
+        msgspec.MsgspecError,
+        UnicodeDecodeError,
+        RecursionError,
+    ) as error:
         raise _unreadable(path, str(error)) from error
     shape = {len(row) for row in rows}
     if shape != {architecture.num_local_experts}:
@@ -100,6 +106,8 @@ def _normalised(path: Path, counts: list[list[float]]) -> LayerShares:
         total = sum(layer)
         if total <= 0 or min(layer) < 0:
             raise _unreadable(path, f"layer {number} has no choices")
+        if math.isinf(total):
+            raise _unreadable(path, f"layer {number} has too large numbers")
         layers.append(tuple(count / total for count in layer))
     return tuple(layers)
 

@@ -38,6 +38,7 @@ def test_other_questions_are_another_load(tmp_path):
         (b"what is 2 + 2?", "line 1"),
         (SUM + b'\n{"prompt": "2"}', "line 2"),
         (b'{"prompt": "", "answer": "4"}', "line 1"),
+        (SUM[:-1] + b', "x": ' + b"[" * 100_000, "line 1"),
     ],
 )
 def test_a_file_of_something_else_is_refused(tmp_path, content, seen):

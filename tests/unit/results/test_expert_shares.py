@@ -49,6 +49,7 @@ def test_one_list_stands_for_all_layers(tmp_path):
         ([[0] * 8] * 2, "layer 0 has no choices"),
         ([[-1, 2, 1, 1, 1, 1, 1, 1], [1] * 8], "layer 0 has no choices"),
         ([], "lists of .. numbers"),
+        ([[1e308] * 8] * 2, "layer 0 has too large numbers"),
         ({"shares": 1}, "Expected `array`"),
         ([1] * 8, "Expected `array`"),
     ],
@@ -57,6 +58,15 @@ def test_another_shape_is_refused(tmp_path, content, seen):
     """With what it has and what the model has."""
     with pytest.raises(RoutingUnreadable, match=seen):
         recorded_shares(written(tmp_path, content), SMALL)
+
+
+def test_deep_json_is_refused(tmp_path):
+    """As any file of something else."""
+    path = tmp_path / "shares.json"
+    path.write_text("[" * 100_000)
+
+    with pytest.raises(RoutingUnreadable, match="recursion"):
+        recorded_shares(path, SMALL)
 
 
 def test_a_dense_model_has_no_shares(tmp_path):
