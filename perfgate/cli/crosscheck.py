@@ -53,11 +53,18 @@ _FILE = click.Path(exists=True, path_type=Path)
     default="vllm",
     show_default=True,
 )
-@click.option("--num-prompts", default=64, show_default=True)
-@click.option("--max-concurrency", default=16, show_default=True)
+@click.option(
+    "--num-prompts", type=click.IntRange(min=1), default=64, show_default=True
+)
+@click.option(
+    "--max-concurrency",
+    type=click.IntRange(min=1),
+    default=16,
+    show_default=True,
+)
 @click.option(
     "--lengths",
-    type=(int, int),
+    type=(click.IntRange(min=1), click.IntRange(min=2)),
     default=(32, 32),
     show_default=True,
     help="Input and output tokens of each request.",
@@ -154,6 +161,11 @@ def _prompts(
             allow_truncated=options["allow_truncated_dataset"],
         )
     input_len, output_len = options["lengths"]
+    if options["shared_prefix"] > input_len:
+        raise click.UsageError(
+            f"--shared-prefix {options['shared_prefix']} is longer than the "
+            f"{input_len} input tokens of --lengths"
+        )
     return Synthetic(
         input_len_tokens=input_len,
         output_len_tokens=output_len,

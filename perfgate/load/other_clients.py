@@ -35,6 +35,7 @@ from pathlib import Path
 import msgspec
 import tokenizers
 
+from perfgate import formatting
 from perfgate.engines.registry import ENGINES
 from perfgate.engines.sglang import INSIDE, STAND_INS
 from perfgate.errors import Failure
@@ -223,7 +224,8 @@ def by_sglang_definitions(recording: Recording) -> dict[str, float]:
             gaps_ms.append(gap_ns / NS_PER_MS)
     values["ttft_median_ms"] = statistics.median(ttfts_ms)
     values["e2el_median_ms"] = statistics.median(e2els_ms)
-    values["tpot_median_ms"] = statistics.median(tpots_ms)
+    if tpots_ms:
+        values["tpot_median_ms"] = statistics.median(tpots_ms)
     if gaps_ms:
         values["itl_median_ms"] = statistics.median(gaps_ms)
     return values
@@ -330,10 +332,28 @@ def run_suite(
     workload: Workload,
     requests: Sequence[Request],
 ) -> dict[str, float]:
-    """One run of this suite's client, by the other one's definitions."""
+    """One run of this suite's client, by the other one's definitions.
+
+    Raises:
+        ClientFailed: not every request completed, or their tokens came all at once.
+    """
     recording = send(requests, sending(target, workload, no_progress))
+    tried = f"sending {len(requests)} requests with perfgate's client"
+    remedy = "look at the server's log"
+    errors = [read(record).error for record in recording.requests]
+    failed = [error for error in errors if error is not None]
+    if failed:
+        count = formatting.count(len(failed), "request")
+        raise ClientFailed(tried, f"{count} failed, first: {failed[0]}", remedy)
     figures = client.by_definitions(recording)
-    return {name: figures[name] for name in COMPARED if name in figures}
+    lacking = [name for name in COMPARED if name not in figures]
+    if lacking:
+        raise ClientFailed(
+            tried=tried,
+            seen=f"no answer tells {lacking[0]}",
+            remedy="ask for longer answers: --lengths",
+        )
+    return {name: figures[name] for name in COMPARED}
 
 
 def turn_of(workload: Workload, turn: int) -> Workload:

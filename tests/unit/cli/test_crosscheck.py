@@ -13,9 +13,9 @@ from tests.support.other_client import FIGURES, other_client
 VOCABULARY = {f"w{i}": i for i in range(9)}
 
 
-def test_the_command_prints_the_table_and_fails_on_disagreement(tmp_path):
-    """Figures that nobody could agree with: the table names them and the exit code is 1."""
-    (tmp_path / "tokenizer.json").write_text(
+def write_tokenizer(folder):
+    """A tokenizer of one id a word."""
+    (folder / "tokenizer.json").write_text(
         json.dumps(
             {
                 "version": "1.0",
@@ -27,6 +27,32 @@ def test_the_command_prints_the_table_and_fails_on_disagreement(tmp_path):
             }
         )
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "seen"),
+    [
+        ("--num-prompts 0", "--num-prompts"),
+        ("--max-concurrency 0", "--max-concurrency"),
+        ("--lengths 0 5", "--lengths"),
+        ("--lengths 5 1", "--lengths"),
+        ("--lengths 5 5 --shared-prefix 6", "--shared-prefix 6 is longer"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused(tmp_path, words, seen):
+    """Each is named, and nothing is sent."""
+    write_tokenizer(tmp_path)
+    arguments = ["--url", "http://127.0.0.1:9", "--model", "m"]
+    arguments += ["--tokenizer", str(tmp_path), "--client-python", "sh"]
+    result = CliRunner().invoke(crosscheck, [*arguments, *words.split()])
+
+    assert 2 == result.exit_code
+    assert seen in result.output
+
+
+def test_the_command_prints_the_table_and_fails_on_disagreement(tmp_path):
+    """Figures that nobody could agree with: the table names them and the exit code is 1."""
+    write_tokenizer(tmp_path)
     absurd = FIGURES | dict.fromkeys(
         [n for n in FIGURES if n.endswith("_ms")], 1e9
     )

@@ -18,10 +18,13 @@ from perfgate.load.other_clients import (
     by_vllm_definitions,
     requests_of,
     run_other,
+    run_suite,
     turn_of,
 )
 from perfgate.load.reads import Reads
-from perfgate.load.workload import Request, Synthetic, Workload
+from perfgate.load.workload import Request, Synthetic, Workload, build_requests
+from tests.support.fake_launch import FakeEngine
+from tests.support.load_targets import target_of
 from tests.support.other_client import FIGURES, other_client
 
 MS = 1_000_000
@@ -148,6 +151,32 @@ def test_requests_that_the_client_lost_are_an_error(tmp_path):
             WORKLOAD,
             REQUESTS,
         )
+
+
+@pytest.mark.parametrize("client", ["vllm", "sglang"])
+@pytest.mark.parametrize(
+    ("how", "seen"),
+    [
+        (
+            {"fault": "http_503", "fault_serials": [1]},
+            "1 request failed, first: HTTP 503: overloaded",
+        ),
+        ({"tokens_per_chunk": 8}, "no answer tells itl_median_ms"),
+    ],
+)
+def test_a_turn_of_the_suite_without_figures_is_an_error(client, how, seen):
+    """As one of the other client: nothing is compared."""
+    with FakeEngine(ttft_s=0.01, itl_s=0.001, **how) as engine:
+        workload = Workload(
+            name="w", num_prompts=4, prompts=Synthetic(output_len_tokens=4)
+        )
+        with pytest.raises(ClientFailed, match=seen):
+            run_suite(
+                CLIENTS[client],
+                target_of(engine),
+                workload,
+                build_requests(workload, 0, 1000),
+            )
 
 
 @pytest.fixture(scope="module")
