@@ -18,6 +18,7 @@ _RENAMED = {
     "detectable": "mde",
     "demoted": "report_only_reason",
 }
+_NEEDED = {"message", "case", "metric"}
 _FINDING, _ADVICE, _INJECTED = "seen:", "do:", "planted:"
 _REPORT_ONLY = "reported only:"  # a field, and said in the message, too
 _INJECTED_END = "; such a run becomes no baseline"
@@ -33,7 +34,9 @@ def upgrade_verdicts(rows: Any) -> Any:
 
 
 def _upgraded(row: Any) -> Any:
-    if not isinstance(row, dict) or "message" not in row:
+    if not isinstance(row, dict) or not row.keys() >= _NEEDED:
+        return row
+    if not row["message"]:
         return row
     fields = {}
     for name, value in row.items():

@@ -107,7 +107,19 @@ def test_nothing_to_do_is_no_advice():
     assert "" == upgraded("x\n  seen: y\n  do:   nothing").advice
 
 
-@pytest.mark.parametrize("rows", [3, None, [3], [{"case": CASE}]])
+@pytest.mark.parametrize(
+    "rows",
+    [
+        3,
+        None,
+        [3],
+        [{"case": CASE}],
+        [{"message": MESSAGE}],
+        [{"message": MESSAGE, "case": CASE}],
+        [row(message="")],
+        [row(message=None)],
+    ],
+)
 def test_what_cannot_be_read_is_left(rows):
     """The reader names the field; a verdict without a message is a current one."""
     assert rows == upgrade_verdicts(rows)
