@@ -407,8 +407,9 @@ class Run:
         timeout_s = self.sending.request_timeout_s
         if now_ns - exchange.sent_ns > timeout_s * NS:
             return f"no complete answer within {timeout_s:g} s ({reads} reads)"
-        if reads > 2 * tokens + 64:
-            return f"endless: {reads} reads for {tokens} tokens"
+        most = 2 * tokens + 64
+        if reads > most and exchange.count_events() > most:
+            return f"endless: {exchange.events} events for {tokens} tokens"
         size = exchange.excess_bytes()
         if size:
             return f"endless: {size / 2**20:.0f} MiB for {tokens} tokens"

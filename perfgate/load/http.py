@@ -27,6 +27,7 @@ from perfgate.load.workload import Request
 # Of one answer: more than any server needs for its headers, and for a token.
 FREE_BYTES = 1024 * 1024
 TOKEN_BYTES = 4 * 1024
+DATA = b"data:"
 HEAD_NS = 2_000_000_000  # from the first byte of the headers to their last
 
 
@@ -101,6 +102,7 @@ class Exchange:
         predecessor: whose end made its slot free; None if it waited for none.
         answer_from_ns: later reads belong to the answer itself.
         head_seen_ns: when its head was first seen to have begun; 0 before.
+        events: data lines in the body, as far as they were counted.
     """
 
     request: Request
@@ -117,6 +119,16 @@ class Exchange:
     has_length: bool = False
     answer_from_ns: int = 0
     head_seen_ns: int = 0
+    events: int = 0
+    counted_bytes: int = 0
+
+    def count_events(self) -> int:
+        """How many data lines came; reads may be pieces of one."""
+        body = self.log.body
+        self.events += body.count(DATA, self.counted_bytes)
+        # The next one may have begun already.
+        self.counted_bytes = max(0, len(body) - len(DATA) + 1)
+        return self.events
 
     def excess_bytes(self) -> int:
         """Bytes of a body that is larger than any answer to this request; else 0."""

@@ -49,6 +49,23 @@ def test_whole_answers(answer):
     assert [(None, 3)] * 2 == [(t.error, len(t.chunk_ns)) for t in transcripts]
 
 
+def test_events_in_many_pieces_are_a_whole_answer():
+    """A front may cut each of them anywhere: in its name, and in a character."""
+    event = CHUNK.replace(b" a", "ä".encode())
+    halves = event.index("ä".encode()) + 1
+    parts = [event[:3], event[3:halves], event[halves:]] * 100
+    usage = USAGE.replace(b"3}", b"100}")
+    with serving(
+        pieces(OLD, *parts, usage, b"data: [DONE]\n\n", pause_s=0.003)
+    ) as server:
+        request = Request(0, (1, 2), 100, 0)
+        settings = Sending(url=f"{server.url}/v1/completions", model="m")
+        (record,) = send([request], settings).requests
+    t = read(record)
+
+    assert (None, 100) == (t.error, len(t.chunk_ns))
+
+
 def test_a_body_that_ends_too_early_is_no_answer():
     """The end of the connection ends a body, and [DONE] alone makes it whole."""
     with serving(pieces(OLD, CHUNK)) as server:
