@@ -90,12 +90,12 @@ def _whole_entries(text: str) -> Conversations | None:
             break
         try:
             entry, place = decoder.raw_decode(text, place)
-        except RecursionError:
-            return None
         except json.JSONDecodeError as error:
             if not _is_at_end(text, error):
                 return None
             break
+        except (RecursionError, ValueError):  # too deep, or a number too long
+            return None
         entries.append(entry)
     if not entries:
         return None

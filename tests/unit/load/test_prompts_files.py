@@ -119,9 +119,11 @@ def test_half_of_a_surrogate_pair_costs_its_own_conversation(tmp_path):
     assert (("with half of a surrogate pair", 1),) == pool.left_out
 
 
-@pytest.mark.parametrize("data", [b"[" * 100_000, b"{", b"", b"\x00\x00"])
+@pytest.mark.parametrize(
+    "data", [b"[" * 100_000, b"[" + b"9" * 5000, b"{", b"", b"\x00\x00"]
+)
 def test_what_is_no_json_is_refused(tmp_path, data):
-    """Nesting without end is no crash."""
+    """Nesting and numbers without end are no crash."""
     saved(tmp_path)
     with pytest.raises(UnusableWorkload, match="prompts"):
         load(sharegpt(tmp_path, data))
