@@ -237,9 +237,8 @@ class Poller:
             try:
                 connection = socket.socket(family, kind, protocol)
                 return await self._connected(connection, address)
-            except (
-                OSError
-            ) as error:  # the kernel may lack a family, such as IPv6
+            except OSError as error:
+                # The kernel may lack a family, such as IPv6.
                 failure = error
         raise failure
 
