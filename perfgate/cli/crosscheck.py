@@ -143,7 +143,9 @@ def crosscheck(
     comparisons = interleave(
         CLIENTS[client], absolute, target, workload, loaded_tokenizer, rounds
     )
-    Console(width=120).print(table(comparisons, client, rounds, tolerance))
+    Console(width=120, markup=False, emoji=False).print(
+        table(comparisons, client, rounds, tolerance)
+    )
     if any(row.verdict(tolerance) != "agree" for row in comparisons):
         raise SystemExit(1)
 

@@ -592,7 +592,13 @@ def _table(*names: str) -> Table:
 def _rendered(grid: Table, width: int) -> str:
     output = io.StringIO()
     console = Console(
-        file=output, width=max(width, NARROWEST), no_color=True, highlight=False
+        file=output,
+        width=max(width, NARROWEST),
+        no_color=True,
+        highlight=False,
+        # A name may hold brackets or colons.
+        markup=False,
+        emoji=False,
     )
     console.print(grid)
     return output.getvalue().rstrip("\n")

@@ -127,6 +127,9 @@ def _printed(grid: Table | Text, width: int, terminal: bool) -> str:
         force_terminal=terminal,
         no_color=not terminal,
         highlight=False,
+        # A name may hold brackets or colons.
+        markup=False,
+        emoji=False,
     )
     console.print(grid)
     return output.getvalue().rstrip("\n")

@@ -256,3 +256,14 @@ def test_a_narrow_terminal_gets_no_wider_line():
     assert lines[-2].startswith(command[:60])
     assert lines[-2].endswith(" \\")
     assert text == preview.fitted(text, 140)
+
+
+def test_a_name_is_shown_as_it_is(tmp_path):
+    """Its brackets ask for no colour."""
+    workload = msgspec.structs.replace(m.CLOSED, name="a[/b]:on:")
+    load = m.Load(server=m.MOE, workload=workload)
+    case = msgspec.structs.replace(m.ITL, numerator=load)
+
+    text = preview.text(planned(tmp_path, [case]), 200)
+
+    assert "a[/b]:on:" in text

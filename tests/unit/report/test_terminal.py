@@ -246,3 +246,22 @@ def test_what_all_failures_share_is_said():
     assert told == report.in_common(run_of("sparse", "ratio"))
     assert "" == report.in_common(run_of("sparse", "dense", "ratio"))
     assert "" == report.in_common(run_of("ratio"))
+
+
+@pytest.mark.parametrize("everything", [True, False])
+@pytest.mark.parametrize("name", ["a[/b]", "a[red]b", "[link=x]y", "a:on:b"])
+def test_a_name_is_shown_as_it_is(name, everything):
+    """Its brackets and colons ask for no colour, link or picture."""
+    workload = msgspec.structs.replace(CLOSED, name=name)
+    named = msgspec.structs.replace(case((SPARSE, workload)), experiment=name)
+    run = results(("REGRESSED", "hard"))
+    rows = (
+        msgspec.structs.replace(
+            run.verdicts[0], case=named.id, experiment=name
+        ),
+    )
+    run = msgspec.structs.replace(run, cases=(named,), verdicts=rows)
+
+    text = report.table(run, 200, False, everything)
+
+    assert 2 == text.count(name)
