@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
     from perfgate.models.architecture import Shares
     from perfgate.study import StudyFile
+
+# A log has no width: there no number is broken.
+LOG_WIDTH = 400
 
 
 @click.command("estimate")
@@ -152,7 +156,18 @@ def _console() -> Console:
     # Imported here: neither --help nor --json must wait for it.
     from rich.console import Console
 
-    return Console(file=sys.stdout, highlight=False, soft_wrap=True)
+    width = shutil.get_terminal_size().columns
+    if not sys.stdout.isatty():
+        width = max(width, LOG_WIDTH)
+    return Console(
+        file=sys.stdout,
+        width=width,
+        highlight=False,
+        soft_wrap=True,
+        # A folder's name may hold brackets or colons.
+        markup=False,
+        emoji=False,
+    )
 
 
 def _print_overview(

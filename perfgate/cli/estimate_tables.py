@@ -87,10 +87,10 @@ def show_overview(overview: Overview, console: Console) -> None:
 
     question = overview.question
     table = Table(title=_title(question), title_justify="left")
-    table.add_column("model")
+    table.add_column("model", overflow="fold")
     columns = _overview_columns()
     for head in columns:
-        table.add_column(head, justify="right")
+        table.add_column(head, justify="right", overflow="fold")
     for model in overview.models:
         cells = [cell(model) for cell in columns.values()]
         table.add_row(model.name, *cells)
@@ -156,9 +156,9 @@ def _summary(answer: Answer) -> Table:
     from rich.table import Table
 
     table = Table(title=_title(answer.question), title_justify="left")
-    table.add_column("")
+    table.add_column("", overflow="fold")
     for column in answer.columns:
-        table.add_column(column.name, justify="right")
+        table.add_column(column.name, justify="right", overflow="fold")
     for label, format_cell in _rows(answer).items():
         cells = [format_cell(column) for column in answer.columns]
         table.add_row(label, *cells)
@@ -295,12 +295,13 @@ def _steps(answer: Answer) -> Table:
     from rich.table import Table
 
     table = Table(title="one decode step", title_justify="left")
-    table.add_column("batch", justify="right")
+    table.add_column("batch", justify="right", overflow="fold")
     for column in answer.columns:
         for head in ("experts read", "GB read", "floor, ms"):
-            table.add_column(f"{column.name}\n{head}", justify="right")
+            title = f"{column.name}\n{head}"
+            table.add_column(title, justify="right", overflow="fold")
     if answer.reference is not None:
-        table.add_column("ratio", justify="right")
+        table.add_column("ratio", justify="right", overflow="fold")
     for index, batch in enumerate(BATCHES):
         steps = [column.steps[index] for column in answer.columns]
         cells = [str(batch)]

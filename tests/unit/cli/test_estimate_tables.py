@@ -5,7 +5,9 @@ import json
 import pytest
 from click.testing import CliRunner
 
+from perfgate.cli import estimate
 from perfgate.cli.main import main
+from perfgate.models.catalogue import CATALOGUE
 from tests.support.model_configs import MODELS
 
 
@@ -67,3 +69,38 @@ def test_parts_of_the_cache_are_shown(folders):
     assert "0.84 B, 1.69 GB" in shown
     assert "8,052 B" in other
     assert "fixed for each sequence" not in other
+
+
+@pytest.mark.parametrize("name", ["a[/b]", "a[red]b", "a:on:b"])
+def test_a_folder_has_any_name(tmp_path, name):
+    """Its brackets and colons are no colour and no picture."""
+    folder = tmp_path / name
+    folder.mkdir(parents=True)
+    config = CATALOGUE["llama-3.1-8b"].config
+    (folder / "config.json").write_text(json.dumps(config))
+
+    alone = run(str(folder), "--tp", "1")
+    refused = run(str(folder), str(folder / "none"), "--tp", "1")
+
+    assert 0 == alone.exit_code
+    assert folder.name in alone.output
+    assert f"{name}/none is not estimated" in refused.output
+
+
+def test_a_log_has_no_width():
+    """Without a terminal no number is cut or broken."""
+    words = ["estimate", "mixtral-8x7b", "gpt-oss-20b"]
+    shown = CliRunner().invoke(main, words, env={"COLUMNS": "40"})
+
+    assert "1,351,998" in shown.output
+    assert "gpt-oss-20b" in shown.output
+
+
+@pytest.mark.parametrize("models", [["mixtral-8x7b"], ["mixtral-8x7b"] * 2])
+def test_a_narrow_terminal_cuts_nothing(models, monkeypatch):
+    """A number is broken where it has no room."""
+    monkeypatch.setattr(estimate, "LOG_WIDTH", 0)
+    words = ["estimate", *models]
+    shown = CliRunner().invoke(main, words, env={"COLUMNS": "60"})
+
+    assert "\N{HORIZONTAL ELLIPSIS}" not in shown.output
