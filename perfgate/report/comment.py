@@ -14,7 +14,7 @@ from perfgate.judge.verdict import GREEN
 from perfgate.report import diagnosis_text, losses, notices, questions
 from perfgate.report.headline import STATES, verdict_sentence
 from perfgate.report.questions import Answer
-from perfgate.report.summary import inert
+from perfgate.report.summary import inert, table_row
 from perfgate.results.schema import RunResults
 
 MARKER: Final = "<!-- perfgate -->"
@@ -83,7 +83,7 @@ def _table(results: RunResults) -> list[str]:
         "|---|---|--:|--:|---|---|---|",
     ]
     for answer in answers[:MOST_ROWS]:
-        lines.append(f"| {' | '.join(_cells(answer))} |")
+        lines.append(table_row(_cells(answer)))
     lines += _counts(answers, len(judged) - len(rows))
     return lines
 

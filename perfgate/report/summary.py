@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from perfgate import formatting
@@ -43,7 +43,7 @@ MOST_ANNOTATIONS = 10
 def markdown(results: RunResults, store: Store | None) -> str:
     """The run as a page of Markdown: verdict, advice, the table, the context."""
     sign = STATES[run_status.state(results)]
-    lines = [f"## {sign} {verdict_sentence(results)}", ""]
+    lines = [f"## {sign} {inert(verdict_sentence(results))}", ""]
     lines += [f"Run `{results.run_id}` on {results.hardware.place}.", ""]
     versions = other_versions(results, store)
     notes = [*notices.important(results), versions]
@@ -82,6 +82,12 @@ def inert(text: str) -> str:
     return _TAG.sub("&lt;", line).replace("![", "!\\[")
 
 
+def table_row(cells: Iterable[str]) -> str:
+    """A row of a table: a bar in a cell ends none."""
+    texts = [inert(cell).replace("|", "\\|") for cell in cells]
+    return f"| {' | '.join(texts)} |"
+
+
 def _folded(heading: str, rows: Sequence[Verdict]) -> list[str]:
     if not rows:
         return []
@@ -117,7 +123,7 @@ def _time(results: RunResults) -> list[str]:
         "| server | step | first launch, s | later launches (median), s |",
         "|---|---|--:|--:|",
     ]
-    lines += [f"| {' | '.join(row.cells)} |" for row in steps]
+    lines += [table_row(row.cells) for row in steps]
     return [*lines, "", "</details>"]
 
 
@@ -149,7 +155,7 @@ def _table(rows: Sequence[Verdict]) -> list[str]:
             verdict_text.change(row),
             verdict_text.allowed(row),
         )
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(table_row(cells))
     return [*lines, ""]
 
 

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from perfgate.judge.verdict import Outcome
-from perfgate.report import summary
+from perfgate.report import comment, summary
 from tests.support.judged_runs import judged
 
 TEXT = (
@@ -49,6 +49,29 @@ def test_annotations_are_one_line_each(page):
 
     assert lines
     assert not [line for line in lines if "\n" in line or "\x1b" in line]
+
+
+@pytest.mark.parametrize(
+    "make", [lambda run: summary.markdown(run, None), comment.markdown]
+)
+@pytest.mark.parametrize("name", ["a|b", "a\nb", "<img src=x>", "![a](x)"])
+def test_a_name_stays_in_its_cell(name, make):
+    """Every row has the columns of its table, and no tag is obeyed."""
+    results = judged("REGRESSED")
+    rows = tuple(
+        msgspec.structs.replace(row, experiment=name)
+        for row in results.verdicts
+    )
+    results = msgspec.structs.replace(results, verdicts=rows)
+
+    text = make(results)
+
+    table = [line for line in text.splitlines() if line.startswith("|")]
+    assert 3 == len(table)
+    bars = {line.replace("\\|", "").count("|") for line in table}
+    assert 1 == len(bars)
+    assert "<img" not in text
+    assert not [line for line in table if "![" in line]
 
 
 def outside_of_fences(text):
