@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,6 +13,7 @@ import msgspec
 from perfgate.cli.estimate_tables import Answer, Overview, show, show_overview
 from perfgate.cli.project import opened
 from perfgate.errors import Failure
+from perfgate.locations import expanded
 from perfgate.machine import datasheets
 from perfgate.models.catalogue import (
     BYTES_PER_PARAMETER,
@@ -221,7 +221,7 @@ def _shares(question: Question, architecture: Architecture) -> Shares | None:
     """The experts' shares that --routing names; None for uniform routing."""
     if question.routing is None:
         return None
-    return recorded_shares(Path(question.routing).expanduser(), architecture)
+    return recorded_shares(expanded(question.routing), architecture)
 
 
 def _reference_of(study: StudyFile, model: str) -> str:
@@ -236,12 +236,13 @@ def _reference_of(study: StudyFile, model: str) -> str:
 
 def _find(model: str) -> tuple[str, Architecture]:
     """Name and shape of a model in the study, in a folder, or of a config.json."""
-    path = Path(model).expanduser()
+    path = expanded(model)
     is_file = path.suffix == ".json"
     is_path = is_file or "/" in model or path.exists()
     if model in CATALOGUE or not is_path:
         return model, lookup(model).architecture
+    architecture = read_config(path)
     name = path.resolve().name
     if path.name == "config.json":
         name = path.resolve().parent.name
-    return name.removesuffix(".json"), read_config(path)
+    return name.removesuffix(".json"), architecture

@@ -5,10 +5,16 @@ Each subcommand has a module of its own, which is imported when it is called.
 
 from __future__ import annotations
 
+import errno
+from typing import TYPE_CHECKING
+
 import click
 
 from perfgate import __version__
 from perfgate.cli.lazy import Entry, LazyGroup
+
+if TYPE_CHECKING:
+    from perfgate.errors import Failure
 
 COMMANDS = {
     "accept": Entry(
@@ -77,21 +83,36 @@ class _NoAnswer(click.ClickException):
 
 
 class _Group(LazyGroup):
-    """Shows a Failure as a message, not as a traceback."""
+    """Shows a Failure, or what the system refused, as a message, not as a traceback."""
 
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
         except Exception as error:
-            # `--help` raises none, and need not load what defines it.
-            from perfgate.errors import Failure
+            failure = _failure(error, ctx.invoked_subcommand)
+            if failure is None:
+                raise
+            kind = click.ClickException
+            if ctx.invoked_subcommand in ANSWERING:
+                kind = _NoAnswer
+            raise kind(str(failure)) from error
 
-            if isinstance(error, Failure):
-                kind = click.ClickException
-                if ctx.invoked_subcommand in ANSWERING:
-                    kind = _NoAnswer
-                raise kind(str(error)) from error
-            raise
+
+def _failure(error: Exception, command: str | None) -> Failure | None:
+    """What is shown of an error; None of one that is click's, or a fault of the suite."""
+    # `--help` raises none, and need not load what defines it.
+    from perfgate.errors import Failure, describe_error
+
+    if isinstance(error, Failure):
+        return error
+    # click ends quietly where nobody reads on.
+    if not isinstance(error, OSError) or error.errno == errno.EPIPE:
+        return None
+    return Failure(
+        tried=f"perfgate {command}",
+        seen=describe_error(error),
+        remedy="correct the path, or let this user use it",
+    )
 
 
 @click.group(

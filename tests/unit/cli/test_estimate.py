@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from click.testing import CliRunner
 
 from perfgate.cli.main import main
@@ -125,3 +126,16 @@ def test_a_file_without_routing_is_a_message(tmp_path):
 
     assert 1 == result.exit_code
     assert "lists of [2] numbers, for 8 experts" in result.output
+
+
+@pytest.mark.parametrize("more", [[], ["--routing"]])
+def test_a_path_that_leads_nowhere_is_a_message(tmp_path, more):
+    """A user without a home folder, a link to itself."""
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    known = ["mixtral-8x7b"] if more else []
+
+    for path in ("~nobody-here/x", str(loop)):
+        result = run(*known, *more, path)
+        assert 1 == result.exit_code
+        assert "  do:   " in result.output

