@@ -88,7 +88,8 @@ def report(
         gpu_hour_price=gpu_hour_price,
         run_path=str(last),
     )
-    written = artifacts.write(report, courses, folder)
+    again = "the same command"
+    written = artifacts.write(report, courses, folder, again)
     _show(results, rows[-1].line)
     for path in written.paths:
         click.echo(f"wrote {path}")

@@ -45,10 +45,14 @@ class Written:
         return Written(self.paths + other.paths, self.problems + other.problems)
 
 
-def write(report: Report, trends: Trends, folder: Path) -> Written:
-    """Write the exports of the last run, then the page of all runs, into a folder."""
-    written = _write_exports(report, folder)
-    return _write_page(report, trends, folder) + written
+def write(report: Report, trends: Trends, folder: Path, again: str) -> Written:
+    """Write the exports of the last run, then the page of all runs, into a folder.
+
+    Args:
+        again: what to do once more where something was not written.
+    """
+    written = _write_exports(report, folder, again)
+    return _write_page(report, trends, folder, again) + written
 
 
 def write_safely(
@@ -60,6 +64,7 @@ def write_safely(
         environment: tells whether this is a CI service.
     """
     commands: list[str] = []
+    again = f"`perfgate report {folder}`"
 
     def annotate() -> None:
         commands.extend(summary.workflow_commands(report.runs[-1], environment))
@@ -68,12 +73,12 @@ def write_safely(
         text = (folder / SUMMARY).read_text(encoding="utf-8")
         summary.append_to_step(text, environment)
 
-    written = _write_exports(report, folder)
+    written = _write_exports(report, folder, again)
     problems = [
-        *_problem("job summary", folder, add_to_step),
-        *_problem("annotations", folder, annotate),
+        *_problem("job summary", again, add_to_step),
+        *_problem("annotations", again, annotate),
     ]
-    page = _write_page(report, trends, folder)
+    page = _write_page(report, trends, folder, again)
     lines = [*commands, *written.problems, *problems, *page.problems]
     names = [path.name for path in written.paths]
     if page.paths:
@@ -86,22 +91,24 @@ def write_safely(
     return lines
 
 
-def _write_exports(report: Report, folder: Path) -> Written:
+def _write_exports(report: Report, folder: Path, again: str) -> Written:
     written = Written()
     for name in (SUMMARY, JUNIT, BENCHMARK):
-        written += _write_file(name, report, folder)
+        written += _write_file(name, report, folder, again)
     return written
 
 
-def _write_page(report: Report, trends: Trends, folder: Path) -> Written:
+def _write_page(
+    report: Report, trends: Trends, folder: Path, again: str
+) -> Written:
     """The page, without trends where the history cannot be read."""
     courses: dict[str, Trend] = {}
-    problems = _problem("trends", folder, lambda: courses.update(trends()))
+    problems = _problem("trends", again, lambda: courses.update(trends()))
     report = dataclasses.replace(report, history=courses)
-    return Written(problems=problems) + _write_file(PAGE, report, folder)
+    return Written(problems=problems) + _write_file(PAGE, report, folder, again)
 
 
-def _write_file(name: str, report: Report, folder: Path) -> Written:
+def _write_file(name: str, report: Report, folder: Path, again: str) -> Written:
     """Write one file; without the baselines where one of them cannot be read."""
     notes: list[str] = []
 
@@ -116,7 +123,7 @@ def _write_file(name: str, report: Report, folder: Path) -> Written:
             text = _MAKERS[name](bare)
         write_atomically(folder / name, text)
 
-    problems = _problem(name, folder, make)
+    problems = _problem(name, again, make)
     if problems:
         return Written(problems=problems)
     return Written(paths=(folder / name,), problems=tuple(notes))
@@ -131,15 +138,13 @@ def _in_words(names: Sequence[str]) -> str:
 
 
 def _problem(
-    what: str, folder: Path, step: Callable[[], None]
+    what: str, again: str, step: Callable[[], None]
 ) -> tuple[str, ...]:
     """Do a step; a line with the reason if it fails, whatever stops it."""
     try:
         step()
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001
-        return (
-            f"no {what}: {_reason(error)} (try again: `perfgate report {folder}`)",
-        )
+        return (f"no {what}: {_reason(error)} (try again: {again})",)
     return ()
 
 

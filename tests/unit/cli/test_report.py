@@ -43,3 +43,18 @@ def test_report_does_not_hold_a_run_against_itself(call, tmp_path):
     assert "NO_BASELINE" in summary
     assert "vs the baseline" not in summary
     assert 0 == done.exit_code
+
+
+def test_what_cannot_be_written_is_said(call, tmp_path):
+    """The run is not where the files go: the same command is to be repeated."""
+    run = saved(tmp_path, 1, 1000.0)
+    out = tmp_path / "out"
+    (out / "report.html").mkdir(parents=True)
+
+    done = call(report_command, run, "--out", out)
+
+    assert 1 == done.exit_code
+    assert f"no report.html: writing {out / 'report.html'}" in done.output
+    assert "(try again: the same command)" in done.output
+    assert "--run-dir" not in done.output
+    assert (out / "summary.md").is_file()
