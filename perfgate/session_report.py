@@ -53,7 +53,10 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     """With --plan show the plan, with --units list them, and run nothing."""
     perf = session.config.stash[SESSION]
     if perf.config.units is not None and not perf.config.collect_only:
-        perf_tests.write_units(perf, session.items, perf.config.units)
+        try:
+            perf_tests.write_units(perf, session.items, perf.config.units)
+        except Failure as failure:
+            raise pytest.UsageError(str(failure)) from failure
         return True
     if not perf.config.plan or perf.config.collect_only:
         return None

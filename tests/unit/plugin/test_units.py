@@ -51,3 +51,14 @@ def test_an_unknown_unit_is_refused(gpus, name):
 
     assert 4 == result.ret
     result.stderr.fnmatch_lines([f"*--unit {name}*", f"*h200:{DENSE}*"])
+
+
+def test_a_list_that_cannot_be_written_is_a_message(gpus, pytester):
+    """It ends the session as a bad option does."""
+    pytester.mkdir("folder")
+
+    result = gpus(*H200, "--units", "folder")
+
+    assert pytest.ExitCode.USAGE_ERROR == result.ret
+    assert "not a regular file" in result.stderr.str()
+    assert "INTERNALERROR" not in result.stdout.str()
