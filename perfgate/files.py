@@ -35,13 +35,14 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """Replace the file at `path`; its folder is made if needed.
 
     Raises:
-        RunDataError: the disk is full or the folder cannot be written; the old file is
-            untouched.
+        RunDataError: the disk is full, the folder cannot be written, or something else
+            than a file has that name; what was there is untouched.
 
     """
     if isinstance(content, str):
         content = content.encode()
     try:
+        _refuse_other(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         _replace(path, content)
     except OSError as error:
@@ -70,10 +71,22 @@ def append(path: Path, content: bytes, create: bool = True) -> None:
         os.fsync(file.fileno())
 
 
+def _refuse_other(path: Path) -> None:
+    """Refuse a device, a pipe or a folder: a file in its place would end what uses it.
+
+    Raises:
+        OSError: there is such a thing.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+
+
 def _remedy(error: OSError) -> str:
-    remedy = "free space on the disk, or choose another folder with --run-dir"
+    remedy = "free space on the disk, or choose another folder"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        remedy = "choose a folder that can be written with --run-dir"
+        remedy = "make the folder writable, or choose another one"
+    elif error.errno == errno.EINVAL:
+        remedy = "choose another name"
     return f"{remedy}; files that were written before are unchanged"
 
 

@@ -207,5 +207,7 @@ def _write(path: Path, text: str) -> None:
     if str(path) == "-":
         click.echo(text, nl=False)
     else:
-        write_atomically(path, text)
+        # A link such as /dev/stdout stays one.
+        target = path.resolve() if path.exists() else path
+        write_atomically(target, text)
         click.echo(f"wrote {path}")

@@ -1,5 +1,8 @@
 """Atomic files: replaced whole or not at all."""
 
+import os
+import stat
+
 import pytest
 
 from perfgate.files import RunDataError, write_atomically
@@ -14,3 +17,16 @@ def test_failed_write_leaves_the_old_file(tmp_path):
         write_atomically(target, "new")
     assert [target] == list(tmp_path.iterdir())
     assert [target / "inside"] == list(target.iterdir())
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path):
+    """A device or a pipe stays what it is, and nothing waits for a reader."""
+    target = tmp_path / "pipe"
+    os.mkfifo(target)
+
+    with pytest.raises(RunDataError) as raised:
+        write_atomically(target, "new")
+
+    assert f"not a regular file: {target}" == raised.value.seen
+    assert stat.S_ISFIFO(target.stat().st_mode)
+    assert [target] == list(tmp_path.iterdir())

@@ -1,5 +1,6 @@
 """`perfgate history`: series of cases, and their exports."""
 
+import os
 import re
 
 from perfgate.cli.history import history, show_moved
@@ -106,3 +107,21 @@ def test_a_terminal_shows_what_changed_most_in_its_width(
     assert max(map(len, lines)) <= 80
     assert "-1.0 %" in shown
     assert f"perfgate history {m.THROUGHPUT.id}" in shown
+
+
+def test_an_export_leaves_links_and_pipes_alone(call, tmp_path):
+    """What a link names is written; a pipe, or a device, is refused."""
+    saved(tmp_path, 1, 1000.0)
+    file, link, pipe = (tmp_path / name for name in ("file", "link", "pipe"))
+    file.write_text("old")
+    link.symlink_to(file)
+    os.mkfifo(pipe)
+
+    runs = ("--runs", tmp_path / "runs", "--csv")
+    written, refused = (call(history, *runs, path) for path in (link, pipe))
+
+    assert 0 == written.exit_code
+    assert link.is_symlink()
+    assert file.read_text().startswith("run,")
+    assert "not a regular file" in str(refused.exception)
+    assert pipe.is_fifo()
