@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from perfgate.cli.lazy import Entry, LazyGroup
+from perfgate.cli.numbers import FiniteRange
 from perfgate.results.gates import GATES, Gate
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def check(address: str, arguments: tuple[str, ...]) -> None:
 @click.option(
     "--limit",
     "limit_minutes",
-    type=click.FloatRange(min=0.1),
+    type=FiniteRange(min=0.1),
     default=120.0,
     show_default=True,
     help="Minutes after which a launch is ended, and made again elsewhere.",
@@ -128,7 +129,7 @@ def check(address: str, arguments: tuple[str, ...]) -> None:
 @click.option(
     "--host-wait",
     "host_wait_s",
-    type=click.FloatRange(min=0.0),
+    type=FiniteRange(min=0.0),
     default=60.0,
     show_default=True,
     help="Seconds to wait for a host where none of those that are here can go on.",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from perfgate.cli.numbers import FiniteRange
 from perfgate.cli.project import judging_store, own_store
 from perfgate.cli.stored_run import AS_THEN, Shown, shown
 from perfgate.results.gates import Gate
@@ -155,13 +156,13 @@ def _show(row: Shown, run: str, verbose: bool) -> None:
 )
 @click.option(
     "--target-effect",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     help="The loss to detect, as a fraction: 0.02 is 2 %.",
 )
 @click.option(
     "--delta",
     "old_target_effect",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, min_open=True),
     hidden=True,
 )
 @click.option(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from perfgate import locations
+from perfgate.cli.numbers import FiniteRange
 from perfgate.cli.project import judging_store
 from perfgate.cli.stored_run import AS_THEN, shown
 
@@ -43,7 +44,7 @@ _FOLDER = click.Path(path_type=Path)
 @click.option("--judge", is_flag=True, hidden=True, expose_value=False)
 @click.option(
     "--gpu-hour-price",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(min=0, min_open=True),
     help="Price of a GPU-hour: the page then says what a million output tokens cost.",
 )
 def report(

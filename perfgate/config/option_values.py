@@ -34,11 +34,12 @@ def name_value_pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
 
 
 def refuse_below(option: str, value: float | None, minimum: float) -> None:
-    """Refuse a number below a minimum; None is the default.
+    """Refuse a number below a minimum, and nan; None is the default.
 
     Raises:
-        BadOption: the number is too small, or none.
+        BadOption: the number is too small.
     """
+    # Every comparison with nan is false.
     if value is not None and not value >= minimum:
         raise BadOption(
             tried=f"{option} {value:g}",

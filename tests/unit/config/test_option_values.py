@@ -44,6 +44,14 @@ def test_smaller_numbers_are_refused():
     assert "1" in raised.value.seen
 
 
+def test_nan_is_no_number_of_an_option():
+    """It is below and above nothing: a wait or a time limit of it would never end."""
+    with pytest.raises(BadOption) as raised:
+        refuse_below("--stall-timeout", float("nan"), 1)
+
+    assert "--stall-timeout nan" == raised.value.tried
+
+
 def test_unknown_engines_are_refused_with_a_suggestion():
     """All unknown ones are named, and what is near to the first."""
     refuse_unknown_engines("--engine", ["vllm", "sglang"])
