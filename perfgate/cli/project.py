@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from perfgate import locations
+
 if TYPE_CHECKING:
     from perfgate.config.project import Project
     from perfgate.judge.baseline_store import Store
@@ -27,6 +29,7 @@ def judging_store(baselines: Path | None) -> Store:
     from perfgate.config.project import BadProject
 
     project = opened()
+    baselines = _expanded(baselines)
     if baselines is not None and not baselines.is_dir():
         raise BadProject(
             tried=f"judging against the baselines in {baselines}",
@@ -38,4 +41,11 @@ def judging_store(baselines: Path | None) -> Store:
 
 def own_store(baselines: Path | None) -> Store:
     """The baseline store that accepted launches are written to."""
-    return opened().own_store(baselines)
+    return opened().own_store(_expanded(baselines))
+
+
+def _expanded(folder: Path | None) -> Path | None:
+    """The folder; a shell leaves the "~" of --baselines=~/store as it is."""
+    if folder is None:
+        return None
+    return locations.expanded(str(folder))

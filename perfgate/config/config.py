@@ -455,7 +455,7 @@ def _parse(
         unit=option.unit or "",
         collect_only=option.collectonly,
         verbose=getattr(option, "verbose", 0) > 0,
-        history=Path(option.history or project.locations.history),
+        history=_history(option, project),
         runs=_earlier_runs(option, project),
         writes_report=option.perf_report == "yes",
         proposes_baselines=option.baseline_record,
@@ -521,7 +521,7 @@ def _leases_dir() -> Path:
     """The folder of leases: $PERFGATE_LEASES_DIR, else the machine's."""
     folder = os.environ.get("PERFGATE_LEASES_DIR")
     if folder:
-        return Path(folder)
+        return locations.expanded(folder)
     return usable_folder()
 
 
@@ -596,7 +596,7 @@ def _store(option: argparse.Namespace, project: Project) -> Store:
 
 def _refuse_missing_store(option: argparse.Namespace) -> None:
     folder = option.baselines
-    if folder and not Path(folder).is_dir():
+    if folder and not locations.expanded(folder).is_dir():
         raise BadOption(
             tried=f"--baselines={folder}",
             seen="there is no such folder",
@@ -604,10 +604,17 @@ def _refuse_missing_store(option: argparse.Namespace) -> None:
         )
 
 
+def _history(option: argparse.Namespace, project: Project) -> Path:
+    """The file of the history: the named one, or the project's."""
+    if option.history:
+        return locations.expanded(option.history)
+    return project.locations.history
+
+
 def _earlier_runs(option: argparse.Namespace, project: Project) -> Path:
     """Folder of earlier runs: that of the named history, or the project's."""
     if option.history:
-        return Path(option.history).parent
+        return locations.expanded(option.history).parent
     return project.locations.runs
 
 

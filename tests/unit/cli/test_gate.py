@@ -260,3 +260,15 @@ def test_judge_as_then_shows_what_is_stored(call, tmp_path):
     assert then.output.startswith("As it was judged on 2026-06-01")
     assert "--fail-over judges again" in both.output
     assert 2 == both.exit_code
+
+
+def test_a_store_in_the_home_folder(call, tmp_path, monkeypatch):
+    """A shell leaves the "~" of --baselines=~/store as it is."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    run = saved(tmp_path, 1, 1000.0)
+
+    done = call(accept, run, "--baselines=~/store")
+
+    assert 0 == done.exit_code, done.output
+    assert f"wrote {tmp_path / 'store'}" in done.output
+    assert 0 == call(judge, run, "--baselines=~/store").exit_code

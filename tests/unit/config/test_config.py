@@ -442,3 +442,23 @@ def test_deep_loads_are_those_that_a_platform_declares(project):
     for minutes in ("-1", "inf", "nan"):
         with pytest.raises(BadOption, match="--soak"):
             parse(project, f"--soak={minutes}")
+
+
+def test_a_path_may_begin_with_the_home_folder(project, tmp_path, monkeypatch):
+    """A shell leaves the "~" of --baselines=~/store as it is."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PERFGATE_LEASES_DIR", "~/leases")
+    store, runs = tmp_path / "store", tmp_path / "runs"
+    store.mkdir()
+
+    config = parse(
+        project,
+        "--baselines=~/store",
+        "--history=~/runs/history.sqlite3",
+        markers="cpu",
+    )
+
+    assert store == config.store.root
+    assert runs / "history.sqlite3" == config.history
+    assert runs == config.runs
+    assert tmp_path / "leases" == config.leases_dir
