@@ -145,13 +145,7 @@ def _cases_of(
             f"{metafunc.definition.nodeid}: wrong arguments of @pytest.mark.perf: "
             f"{arguments}; write @pytest.mark.perf(cases=QUESTION), or engines=QUESTION"
         )
-    questions: list[tuple[Any, Callable[[Any], Iterable[Case]]]] = []
-    if "cases" in mark.kwargs:
-        for study in perf.studies():
-            questions.append((study, mark.kwargs["cases"]))
-    if "engines" in mark.kwargs:
-        for versus in perf.versus():
-            questions.append((versus, mark.kwargs["engines"]))
+    questions = _questions(perf, mark)
     _keep_questions(metafunc, perf, mark)
     known: dict[str, set[str]] = {}
     for subject, question in questions:
@@ -163,6 +157,28 @@ def _cases_of(
             _refuse_unknown_metric(metafunc, case)
             ids.add(case.id)
             yield platform, judged.apply(case)
+
+
+def _questions(
+    perf: PerfSession, mark: pytest.Mark
+) -> list[tuple[Any, Callable[[Any], Iterable[Case]]]]:
+    """What a perf test asks, each with the study or the engines that it is asked of.
+
+    Raises:
+        CollectError: a file that an option names cannot be used; it is shown without
+            the code that read it.
+    """
+    questions: list[tuple[Any, Callable[[Any], Iterable[Case]]]] = []
+    try:
+        if "cases" in mark.kwargs:
+            for study in perf.studies():
+                questions.append((study, mark.kwargs["cases"]))
+        if "engines" in mark.kwargs:
+            for versus in perf.versus():
+                questions.append((versus, mark.kwargs["engines"]))
+    except Failure as failure:
+        raise pytest.Collector.CollectError(str(failure)) from failure
+    return questions
 
 
 def _keep_questions(

@@ -85,3 +85,16 @@ def test_other_answers_are_red_and_the_same_ones_pass(
     result.stdout.fnmatch_lines(
         ["*the model answers otherwise: 16 of 16 answers*"]
     )
+
+
+def test_questions_that_cannot_be_read_are_a_message(project, pytester):
+    """It says what to write, without the code that read the file."""
+    (pytester.path / QUESTIONS).write_text("2 + 2 = 4\n")
+
+    result = project(*ANSWERS, "--collect-only")
+
+    shown = result.stdout.str()
+    assert result.ret != 0
+    assert f"reading the questions {pytester.path / QUESTIONS}" in shown
+    assert "  do:   write one JSON object a line" in shown
+    assert "raise " not in shown
