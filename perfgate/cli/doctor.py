@@ -6,10 +6,17 @@ import dataclasses
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from itertools import product
 
-from perfgate import locations
+from perfgate import formatting, locations
 from perfgate.cli import doctor_container, doctor_gpus
 from perfgate.cli.finding import Device, Finding, Kind
 from perfgate.engines import environment
@@ -65,6 +72,25 @@ def examine(
         yield _baselines(store, hardware.label(gpu_count))
     if not hardware.gpus:
         yield _baselines(store, ANY_CPU)
+
+
+def unknown(
+    option: str, kind: Kind, names: Iterable[str], known: Collection[str]
+) -> Iterator[Finding]:
+    """What an option names and nothing here reads: a hook of the project may add it.
+
+    Args:
+        names: of the option. known: those that are examined.
+    """
+    for name in names:
+        if name not in known:
+            suggestion = formatting.suggestion(name, known)
+            yield Finding(
+                kind,
+                f"{option} {name}=",
+                f"there is no {kind} {name}, so it is not looked at",
+                f"{suggestion}use one of {', '.join(known)}",
+            )
 
 
 def platforms(

@@ -20,6 +20,7 @@ _STORE = click.Path(path_type=Path)
 @click.command("doctor")
 @click.option(
     "--tp",
+    type=click.IntRange(min=1),
     default=2,
     show_default=True,
     help="Tensor parallel size to check for.",
@@ -51,15 +52,20 @@ def command(
     """
     # Imported here: `--help` must not wait for them.
     from perfgate.cli import doctor
+    from perfgate.engines.registry import ENGINES
     from perfgate.machine import hardware
+    from perfgate.models.catalogue import CATALOGUE
 
     project = opened()
     machine = hardware.detect()
-    pythons = {
-        **project.engine_python,
-        **_pairs("--engine-python", engine_python),
-    }
-    folders = {**project.model_dir, **_pairs("--model-dir", model_dir)}
+    named = _pairs("--engine-python", engine_python)
+    pythons = {**project.engine_python, **named}
+    named_folders = _pairs("--model-dir", model_dir)
+    folders = {**project.model_dir, **named_folders}
+    unknown = [
+        *doctor.unknown("--engine-python", "engine", named, ENGINES),
+        *doctor.unknown("--model-dir", "model", named_folders, CATALOGUE),
+    ]
     store = judging_store(baselines)
     findings = list(
         doctor.examine(machine, project.study, store, pythons, folders)
@@ -69,7 +75,7 @@ def command(
             machine, project.study, tp, findings, hardware.detect_product
         )
     )
-    _show(findings)
+    _show([*unknown, *findings])
     click.echo()
     _show(selections)
     if not doctor.can_run(findings, selections):

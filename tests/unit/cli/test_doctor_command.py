@@ -83,3 +83,38 @@ def test_a_bad_pair_is_a_usage_error(findings, call, option):
 
     assert 2 == result.exit_code
     assert f"reading {option} vllm: " in result.output
+
+
+@pytest.mark.parametrize("ranks", ["0", "-3"])
+def test_a_server_has_a_rank(findings, call, ranks):
+    """No GPU at all would be enough for none of them."""
+    findings()
+
+    result = call(doctor_command.command, "--tp", ranks)
+
+    assert 2 == result.exit_code
+    assert "Invalid value for '--tp'" in result.output
+
+
+def test_a_name_that_nothing_reads_is_said(findings, call):
+    """A typo would leave the option without effect; a hook may know the name."""
+    findings(OK)
+
+    result = call(
+        doctor_command.command,
+        *("--engine-python", "vlm=/x"),
+        *("--model-dir", "llama-3-8b=/x"),
+        *("--model-dir", "llama-3.1-8b=/x"),
+    )
+
+    assert 0 == result.exit_code
+    lines = result.output.splitlines()
+    assert lines[0] == (
+        "todo  --engine-python vlm=: there is no engine vlm, so it is not looked at"
+    )
+    assert lines[1].startswith("      -> did you mean vllm? use one of ")
+    assert lines[2].startswith(
+        "todo  --model-dir llama-3-8b=: there is no model"
+    )
+    assert lines[3].startswith("      -> did you mean llama-3.1-8b? ")
+    assert lines[4] == "ok    pytest -m cpu: 2 cores"
