@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 from collections.abc import Sequence
@@ -79,6 +80,7 @@ def history(
     from perfgate.locations import HISTORY_FILE
     from perfgate.report import trends
 
+    again = _again(runs, file)
     runs = runs or opened().locations.runs
     if not runs.is_dir() and not (file and file.exists()):
         raise click.UsageError(
@@ -96,21 +98,32 @@ def history(
     if html:
         _write(html, trends.page(_chosen(entries, case, hardware)))
     if not html and not any(exports.values()):
-        _print(entries, case, hardware, runs)
+        _print(entries, case, hardware, again)
+        if case is None and not entries:
+            click.echo(f"no complete run in {runs}")
 
 
 def _print(
-    entries: Sequence[Entry], case: str | None, hardware: str | None, runs: Path
+    entries: Sequence[Entry], case: str | None, hardware: str | None, again: str
 ) -> None:
     if case is not None:
-        _show(entries, case, hardware)
+        _show(entries, case, hardware, again)
         return
-    _list_cases(entries, hardware)
-    if not entries:
-        click.echo(f"no complete run in {runs}")
+    _list_cases(entries, hardware, again)
 
 
-def _show(entries: Sequence[Entry], case: str, hardware: str | None) -> None:
+def _again(runs: Path | None, file: Path | None) -> str:
+    """The command with what it reads, as it was given."""
+    words = ["perfgate", "history"]
+    for option, path in (("--runs", runs), ("--history", file)):
+        if path is not None:
+            words += [option, str(path)]
+    return shlex.join(words)
+
+
+def _show(
+    entries: Sequence[Entry], case: str, hardware: str | None, again: str
+) -> None:
     """One case over the runs, or the list of those that fit.
 
     Without change points where they cannot be found.
@@ -125,7 +138,7 @@ def _show(entries: Sequence[Entry], case: str, hardware: str | None) -> None:
 
     names = matching(entries, case)
     if len(names) > 1:
-        _list_cases(_of_cases(entries, names), hardware)
+        _list_cases(_of_cases(entries, names), hardware, again)
         return
     chosen = series(entries, names[0] if names else case, hardware)
     values = [entry.value for entry in chosen]
@@ -143,14 +156,16 @@ def _of_cases(entries: Sequence[Entry], names: Sequence[str]) -> list[Entry]:
     return [entry for entry in entries if entry.case in wanted]
 
 
-def _list_cases(entries: Sequence[Entry], hardware: str | None) -> None:
+def _list_cases(
+    entries: Sequence[Entry], hardware: str | None, again: str
+) -> None:
     """Cases of one run by name; of several runs with value and change, largest first."""
     from perfgate.report import trends
 
     several = trends.by_case(entries, hardware)
     rows = trends.table(several)
     if sys.stdout.isatty() and len(rows) > 1:
-        show_moved(rows)
+        show_moved(rows, again)
         return
     for row in rows:
         click.echo(f"{row.change_text:>10}  {row.value:>14}  {row.case}")
@@ -164,8 +179,12 @@ def _list_cases(entries: Sequence[Entry], hardware: str | None) -> None:
         click.echo(f"{'one run':>10}  {'':>14}  {name}")
 
 
-def show_moved(rows: Sequence[Row]) -> None:
-    """The cases that changed most, in the width of the terminal."""
+def show_moved(rows: Sequence[Row], again: str = "perfgate history") -> None:
+    """The cases that changed most, in the width of the terminal.
+
+    Args:
+        again: the command that reads the same runs.
+    """
     from perfgate.report import terminal, trends
     from perfgate.wrapping import wrapped
 
@@ -178,11 +197,11 @@ def show_moved(rows: Sequence[Row]) -> None:
     click.echo(terminal.grid(TITLES, cells, width, terminal=True))
     rest = len(rows) - MOST_ROWS
     if rest > 0:
-        click.echo(f"{rest} more changed less: `perfgate history | less`")
+        click.echo(f"{rest} more changed less: `{again} | less`")
     first = rows[0]
     case = first.case.removesuffix(f" ({first.hardware})")
-    text = f"All runs: `perfgate history {case} --hardware {first.hardware}`"
-    click.echo(wrapped(text, width))
+    words = shlex.join([case, "--hardware", first.hardware])
+    click.echo(wrapped(f"All runs: `{again} {words}`", width))
 
 
 def _chosen(

@@ -2,10 +2,14 @@
 
 import os
 import re
+import shlex
+
+import msgspec
 
 from perfgate.cli.history import history, show_moved
 from perfgate.history.store import History
 from perfgate.report import trends
+from perfgate.results import schema as rundata
 from tests.support import builders as m
 
 
@@ -107,6 +111,35 @@ def test_a_terminal_shows_what_changed_most_in_its_width(
     assert max(map(len, lines)) <= 80
     assert "-1.0 %" in shown
     assert f"perfgate history {m.THROUGHPUT.id}" in shown
+
+
+def test_the_command_for_one_case_reads_the_same_runs(
+    tmp_path, monkeypatch, capsys
+):
+    """What was given is in it: without --runs another history would be read."""
+    runs = tmp_path / "my runs"
+    case = msgspec.structs.replace(
+        m.THROUGHPUT,
+        numerator=msgspec.structs.replace(
+            m.MOE_LOAD, workload=msgspec.structs.replace(m.CLOSED, name="a b")
+        ),
+    )
+    for number, value in ((1, 1000.0), (2, 990.0)):
+        day = f"2026060{number}-120000-1"
+        values = {"output_throughput": [value], "itl_median_ms": [value]}
+        cases = [case, msgspec.structs.replace(case, metric="itl_median_ms")]
+        run = m.run({case.numerator: values}, cases, day)
+        rundata.save(run, runs / day)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "1000")
+
+    history.main(["--runs", str(runs)], standalone_mode=False)
+
+    shown = capsys.readouterr().out
+    command = shown.partition("All runs: `")[2].partition("`")[0]
+    assert command.startswith(f"perfgate history --runs '{runs}' '")
+    history.main(shlex.split(command)[2:], standalone_mode=False)
+    assert "990" in capsys.readouterr().out
 
 
 def test_an_export_leaves_links_and_pipes_alone(call, tmp_path):
