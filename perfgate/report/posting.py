@@ -6,12 +6,13 @@ The comment with the marker is replaced; where there is none, one is written.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote
+
+import msgspec
 
 from perfgate import web
 from perfgate.errors import Failure
@@ -30,6 +31,26 @@ NEEDED: Final = {
 
 class CannotPost(Failure):
     """The comment could not be written."""
+
+
+class _Request(msgspec.Struct, frozen=True):
+    """A pull request or an issue, as far as it is read."""
+
+    number: int
+
+
+class _Event(msgspec.Struct, frozen=True):
+    """What started a job on GitHub; one of them, or neither."""
+
+    pull_request: _Request | None = None
+    issue: _Request | None = None
+
+
+class _Comment(msgspec.Struct, frozen=True):
+    """A comment, as far as it is read."""
+
+    id: int
+    body: str | None = None
 
 
 @dataclass(frozen=True)
@@ -114,11 +135,12 @@ def _number_of_job(service: str, environment: Mapping[str, str]) -> int:
 def _number_of_event(file_name: str) -> str:
     """The number in the file that GitHub writes for a job; "" where it has none."""
     try:
-        event = json.loads(Path(file_name).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = Path(file_name).read_bytes()
+        event = msgspec.json.decode(content, type=_Event)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return ""
-    request = event.get("pull_request") or event.get("issue") or {}
-    return str(request.get("number", ""))
+    request = event.pull_request or event.issue
+    return "" if request is None else str(request.number)
 
 
 def post(thread: Thread, text: str) -> bool:
@@ -126,6 +148,7 @@ def post(thread: Thread, text: str) -> bool:
 
     Raises:
         NoAnswer: the service refused, or did not answer.
+        CannotPost: its answer is no list of comments.
     """
     number = _marked(thread)
     method, address = "POST", thread.comments
@@ -144,14 +167,31 @@ def post(thread: Thread, text: str) -> bool:
 def _marked(thread: Thread) -> int | None:
     """The number of the comment with the marker; None where there is none."""
     for page in range(1, MOST_PAGES + 1):
-        comments: list[dict[str, Any]] = web.get_json(
-            f"{thread.comments}?per_page={PAGE}&page={page}",
-            timeout_s=TIMEOUT_S,
-            authorization=thread.authorization,
-        )
+        comments = _page(thread, page)
         for comment in comments:
-            if (comment.get("body") or "").startswith(MARKER):
-                return int(comment["id"])
+            if (comment.body or "").startswith(MARKER):
+                return comment.id
         if len(comments) < PAGE:
             break
     return None
+
+
+def _page(thread: Thread, page: int) -> list[_Comment]:
+    """The comments of one page.
+
+    Raises:
+        CannotPost: something else answers.
+    """
+    answer = web.get_json(
+        f"{thread.comments}?per_page={PAGE}&page={page}",
+        timeout_s=TIMEOUT_S,
+        authorization=thread.authorization,
+    )
+    try:
+        return msgspec.convert(answer, list[_Comment])
+    except msgspec.ValidationError as error:
+        raise CannotPost(
+            tried=f"reading the comments at {thread.comments}",
+            seen=f"the answer is no list of comments: {error}",
+            remedy="correct the service's address: GITHUB_API_URL or CI_API_V4_URL",
+        ) from error

@@ -119,3 +119,32 @@ def test_a_refusal_is_an_error(api):
             posting.thread_of("github", 12, github(api)), f"{MARKER}\nfirst"
         )
     assert {} == api.comments
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [None, {"message": "moved"}, ["x"], [{"body": MARKER}], [{"id": "x"}]],
+)
+def test_what_is_no_list_of_comments_is_refused(api, monkeypatch, answer):
+    """A proxy may answer anything, and nothing is written then."""
+    monkeypatch.setattr(posting.web, "get_json", lambda *_, **__: answer)
+    thread = posting.thread_of("github", 12, github(api))
+
+    with pytest.raises(CannotPost, match="no list of comments"):
+        posting.post(thread, MARKER)
+
+    assert [] == api.requests
+
+
+@pytest.mark.parametrize(
+    "event",
+    ["null", "[]", "x", '{"issue": 3}', '{"pull_request": {"number": null}}'],
+)
+def test_an_event_without_a_request_names_none(api, tmp_path, event):
+    """Whatever the file holds."""
+    file = tmp_path / "event.json"
+    file.write_text(event)
+    environment = github(api) | {"GITHUB_EVENT_PATH": str(file)}
+
+    with pytest.raises(CannotPost, match="this job belongs to none"):
+        posting.thread_of("github", None, environment)
