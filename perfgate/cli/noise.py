@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from perfgate.cli.project import own_store
+from perfgate.cli.project import existing_store
 
 if TYPE_CHECKING:
     from perfgate.judge.noise_table import GroupNoise, NoiseTable
@@ -38,11 +38,12 @@ def noise(baselines: Path | None, update: bool) -> None:
     # Imported here: `--help` must not wait for them.
     from perfgate.judge import noise_table
 
-    store = own_store(baselines)
+    store = existing_store(baselines)
     path = store.root / noise_table.FILE
     if update:
         day = datetime.date.today().isoformat()
         table = noise_table.learn(store.series(), day)
+        _refuse_empty(table, store.root)
         noise_table.write(path, table)
         click.echo(f"Wrote {path}: {summary(table)}.")
     found = store.noise_table
@@ -56,6 +57,22 @@ def noise(baselines: Path | None, update: bool) -> None:
         click.echo(f"Noise table, {summary(found)}.")
     for line in lines(found):
         click.echo(line)
+
+
+def _refuse_empty(table: NoiseTable, root: Path) -> None:
+    """Refuse to write a table of nothing: it would take the place of the shipped one.
+
+    Raises:
+        BadNoiseTable: nothing was learned.
+    """
+    from perfgate.judge.noise_table import FILE, BadNoiseTable
+
+    if not table.groups:
+        raise BadNoiseTable(
+            tried=f"learning how metrics vary from the baselines in {root}",
+            seen="no case has several recorded launches there",
+            remedy=f"accept runs first; without a {FILE} there the shipped table counts",
+        )
 
 
 def summary(table: NoiseTable) -> str:

@@ -26,17 +26,31 @@ def judging_store(baselines: Path | None) -> Store:
     Raises:
         BadProject: there is no such folder.
     """
-    from perfgate.config.project import BadProject
-
     project = opened()
     baselines = _expanded(baselines)
-    if baselines is not None and not baselines.is_dir():
+    _refuse_missing(baselines, "judging against")
+    return project.store(baselines)
+
+
+def existing_store(baselines: Path | None) -> Store:
+    """The baseline store of accepted launches: that folder, or the project's.
+
+    Raises:
+        BadProject: there is no such folder.
+    """
+    _refuse_missing(_expanded(baselines), "reading")
+    return own_store(baselines)
+
+
+def _refuse_missing(folder: Path | None, verb: str) -> None:
+    from perfgate.config.project import BadProject
+
+    if folder is not None and not folder.is_dir():
         raise BadProject(
-            tried=f"judging against the baselines in {baselines}",
+            tried=f"{verb} the baselines in {folder}",
             seen="there is no such folder",
             remedy="name the folder of a baseline store",
         )
-    return project.store(baselines)
 
 
 def own_store(baselines: Path | None) -> Store:

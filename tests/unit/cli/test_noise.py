@@ -106,12 +106,23 @@ def test_a_group_without_machines_leaves_their_columns_out(call, tmp_path):
     assert ["cpu/itl", "1.00", "%", "9.0", "4"] == last.split()
 
 
-def test_an_update_without_launches_makes_an_empty_table(call, tmp_path):
-    """It says that no launch was recorded."""
-    done = call(noise_command, "--baselines", tmp_path, "--update")
+def test_an_update_without_launches_writes_nothing(perfgate, tmp_path):
+    """An empty table would take the place of the shipped one."""
+    done = perfgate("noise", "--baselines", str(tmp_path), "--update")
 
-    assert 0 == done.exit_code, done.output
-    assert "from 0 recorded values, 0 groups" in done.output
+    assert 1 == done.exit_code
+    assert "no case has several recorded launches there" in done.output
+    assert [] == list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("update", [[], ["--update"]])
+def test_a_store_that_is_not_there_is_named(perfgate, tmp_path, update):
+    """The shipped table is not that of a folder with a typo in its name."""
+    done = perfgate("noise", "--baselines", str(tmp_path / "none"), *update)
+
+    assert 1 == done.exit_code
+    assert f"reading the baselines in {tmp_path / 'none'}" in done.output
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_table_that_cannot_be_read_is_named(tmp_path, monkeypatch, capsys):
@@ -142,7 +153,7 @@ def test_without_any_table_the_command_that_makes_one_is_told(
 ):
     """Neither the store nor the shipped one has a table."""
     monkeypatch.setattr(
-        "perfgate.cli.noise.own_store", lambda folder: Store(folder)
+        "perfgate.cli.noise.existing_store", lambda folder: Store(folder)
     )
 
     done = call(noise_command, "--baselines", tmp_path)
