@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from perfgate.cli.numbers import FiniteRange
 from perfgate.engines.registry import ENGINES
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ _FILE = click.Path(exists=True, path_type=Path)
 )
 @click.option(
     "--tolerance",
+    type=FiniteRange(min=0),
     default=0.03,
     show_default=True,
     help="Largest relative difference that counts as agreement.",
