@@ -7,8 +7,19 @@ from pathlib import Path
 
 import click
 
+# Lines below "\b" stay as they are.
+HELP = """Print the run RUN as a comment of under forty lines, or post it.
 
-@click.command("comment")
+\b
+  perfgate comment runs/pr
+  perfgate comment runs/pr --post github --link "$REPORT_URL"
+
+GitHub needs GITHUB_TOKEN with `pull-requests: write`; GitLab a GITLAB_TOKEN with the
+scope `api`.
+"""
+
+
+@click.command("comment", help=HELP)
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option(
     "--post",
@@ -25,15 +36,7 @@ import click
 def comment(
     run: Path, service: str | None, number: int | None, link: str
 ) -> None:
-    r"""Print the run RUN as a comment of under forty lines, or post it.
-
-    \b
-    perfgate comment runs/pr
-    perfgate comment runs/pr --post github --link "$REPORT_URL"
-
-    GitHub needs GITHUB_TOKEN with `pull-requests: write`; GitLab a GITLAB_TOKEN with
-    the scope `api`.
-    """
+    """Print or post a run."""
     # Imported here: `--help` must not wait for scipy, numpy and rich.
     from perfgate.report import comment as text_of
     from perfgate.results import schema as rundata

@@ -4,8 +4,11 @@ import json
 import subprocess
 import sys
 
+import click
 import msgspec
 import pytest
+
+from perfgate.cli.main import main
 
 
 def test_help_names_every_command(perfgate):
@@ -26,6 +29,32 @@ def test_help_names_every_command(perfgate):
         )
         if c not in text
     ]
+
+
+def all_commands(command=main, words=()):
+    """The words of every command, also of those in a group."""
+    yield words
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for word in command.list_commands(context):
+            inner = command.get_command(context, word)
+            yield from all_commands(inner, (*words, word))
+
+
+@pytest.mark.parametrize("words", [*all_commands()], ids=" ".join)
+def test_help_is_laid_out(perfgate, words):
+    """Examples keep their lines: the mark that says so is no text."""
+    result = perfgate(*words, "--help")
+
+    assert 0 == result.exit_code
+    assert "\\b" not in result.output
+
+
+def test_help_of_a_comment_has_its_examples(perfgate):
+    """Each on a line of its own, to be copied."""
+    lines = map(str.strip, perfgate("comment", "--help").output.splitlines())
+
+    assert "perfgate comment runs/pr" in [*lines]
 
 
 def test_unknown_command_is_refused(perfgate):
