@@ -45,24 +45,33 @@ def options() -> Iterator[str]:
         if how["help"] == argparse.SUPPRESS:
             continue
         value = how.get("metavar") or "\\|".join(how.get("choices", ()))
-        yield f"| `{name}{' ' + value if value else ''}` | {how['help']} |"
+        about = how["help"].replace("%%", "%")  # as argparse prints it
+        yield f"| `{name}{' ' + value if value else ''}` | {about} |"
 
 
 def commands() -> Iterator[str]:
     """The help of each command."""
-    yield from _help(main, "perfgate")
+    yield from _help(main, "perfgate", None)
 
 
-def _help(command: click.Command, name: str) -> Iterator[str]:
-    context = click.Context(
-        command, info_name=name, max_content_width=110, terminal_width=110
+def _help(
+    command: click.Command, name: str, parent: click.Context | None
+) -> Iterator[str]:
+    # A command takes the names of --help from the group that it is called by.
+    context = command.make_context(
+        name.split()[-1],
+        ["--help"],
+        parent=parent,
+        resilient_parsing=True,
+        max_content_width=110,
+        terminal_width=110,
     )
     yield f"### {name}\n\n```text\n{command.get_help(context)}\n```\n"
     if isinstance(command, click.Group):
         for word in command.list_commands(context):
             inner = command.get_command(context, word)
             assert inner is not None
-            yield from _help(inner, f"{name} {word}")
+            yield from _help(inner, f"{name} {word}", context)
 
 
 def metrics() -> Iterator[str]:

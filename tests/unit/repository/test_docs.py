@@ -1,5 +1,6 @@
 """Documentation: it builds, its commands run, its claims hold."""
 
+import argparse
 import functools
 import os
 import re
@@ -11,7 +12,11 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
+from docs import generated
+from perfgate.cli.main import main
+from perfgate.config.options import add_options
 from perfgate.study import schema
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -127,6 +132,46 @@ def test_site_is_built(tmp_path):
         )
         if word not in reference
     ]
+
+
+def test_table_of_options_says_what_help_says():
+    """A percent sign is one, as argparse prints it."""
+    parser = argparse.ArgumentParser()
+    add_options(parser.add_argument)
+    formatter = parser._get_formatter()
+    printed = {}
+    for action in parser._actions:
+        if action.help != argparse.SUPPRESS:
+            name = action.option_strings[-1]
+            printed[name] = formatter._expand_help(action)
+    del printed["--help"]
+    rows = re.findall(
+        r"^\| `(--[\w-]+).*?` \| (.*) \|$",
+        "\n".join(generated.options()),
+        re.MULTILINE,
+    )
+
+    assert printed == dict(rows)
+
+
+def test_help_of_each_command_is_what_it_prints():
+    """The reference shows it as a user sees it, with every name of an option."""
+    blocks = re.findall(
+        r"^### perfgate ?([^\n]*)\n\n```text\n(.*?)\n```$",
+        "\n".join(generated.commands()),
+        re.MULTILINE | re.DOTALL,
+    )
+    wide = {"terminal_width": 110, "max_content_width": 110}
+    wrong = []
+    for words, shown in blocks:
+        done = CliRunner().invoke(
+            main, [*words.split(), "--help"], prog_name="perfgate", **wide
+        )
+        if done.output.strip() != shown:
+            wrong.append(words)
+
+    assert "fleet run" in [words for words, _ in blocks]
+    assert [] == wrong
 
 
 @functools.cache
