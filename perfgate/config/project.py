@@ -43,7 +43,7 @@ class ProjectTable(
         study: path of a study file, or "shipped" for the one of the package.
         tests: perf tests to run when a platform is selected and no path is given:
             folders, or "perfgate.study" for the shipped ones. Without it, the shipped
-            ones.
+            ones and the project's own.
         baselines: folder of the baseline store.
         shipped_baselines: whether to use the recorded and published figures of the
             package where the project's own store has none.
