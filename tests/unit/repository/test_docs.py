@@ -17,7 +17,9 @@ from click.testing import CliRunner
 from docs import generated
 from perfgate.cli.main import main
 from perfgate.config.options import add_options
+from perfgate.errors import Failure
 from perfgate.study import schema
+from perfgate.study.reader import read_study
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
@@ -177,6 +179,11 @@ def test_help_of_each_command_is_what_it_prints():
 @functools.cache
 def run_command(command):
     """Run a command of a page in this project, without GPUs; what became of it."""
+    return run_in(ROOT, command)
+
+
+def run_in(folder, command):
+    """Run a command of a page in a folder, without GPUs; what became of it."""
     program, *arguments = shlex.split(command)
     environment = os.environ | {
         "PYTHONPATH": str(ROOT),
@@ -185,7 +192,7 @@ def run_command(command):
     }
     return subprocess.run(
         [*PROGRAMS[program], *arguments],
-        cwd=ROOT,
+        cwd=folder,
         env=environment,
         capture_output=True,
         text=True,
@@ -328,6 +335,8 @@ def test_files_that_are_named_exist():
         ("workloads.SET.NAME", schema.WorkloadTable),
         ("platforms.NAME", schema.PlatformTable),
         ("platforms.NAME.roles", schema.Roles),
+        ("platforms.NAME.deep.LOAD", schema.DeepTable),
+        ("platforms.NAME.held", schema.HeldTable),
         ("judged", schema.JudgedTable),
         ("[claims]", schema.ClaimTable),
     ],
@@ -347,6 +356,66 @@ def test_every_key_of_a_study_has_its_row(heading, table):
     assert {*table.__struct_fields__, *further.get(table, ())} == set(
         re.findall(r"^\| `(\w+)`", section, re.MULTILINE)
     )
+
+
+def test_every_role_of_a_slow_engine_is_named():
+    """The page says which roles such an engine replaces."""
+    page = (ROOT / "docs" / "study.md").read_text()
+    section = page.partition("slow_engines]`\n")[2].partition("```")[0]
+
+    assert set(schema.SlowRoles.__struct_fields__) == set(
+        re.findall(r"`(\w+)`", section)
+    ) - {"roles", "slow_on_cpu"}
+
+
+def test_fault_of_a_study_is_told_as_shown(tmp_path):
+    """The page's fault gives the page's message; "..." stands for the rest of a line."""
+    page = (ROOT / "docs" / "study.md").read_text()
+    section = page.partition("\n## When something is wrong")[2]
+    wrong = re.search(r'`(closed = "[\w-]+")`', section)[1]
+    _, *shown = re.search(r"```text\n(.*?)```", section, re.DOTALL)[
+        1
+    ].splitlines()
+    shutil.copytree(ROOT / "fixtures", tmp_path / "fixtures")
+    study = tmp_path / "fixtures" / "study.toml"
+    text = study.read_text()
+    assert 'closed = "closed-c16"' in text
+    study.write_text(text.replace('closed = "closed-c16"', wrong, 1))
+
+    with pytest.raises(Failure) as raised:
+        read_study(study)
+
+    told = str(raised.value).splitlines()[1:]
+    assert len(shown) == len(told)
+    for line, printed in zip(shown, told, strict=True):
+        assert printed.startswith(line.removesuffix("..."))
+        assert line.endswith("...") or line == printed
+
+
+def test_first_steps_in_a_repository_can_be_taken(tmp_path):
+    """After the first step nothing is missing for `perfgate doctor`, then a test is found."""
+    page = (ROOT / "docs" / "your-own-repository.md").read_text()
+    first = page.partition("\n## Step 1")[2].partition("\n## Step 2")[0]
+    second = page.partition("\n## Step 2")[2].partition("\n## Step 3")[0]
+    for line in re.search(r"```bash\n(.*?)```", first, re.DOTALL)[
+        1
+    ].splitlines():
+        if not line.startswith("pip "):
+            subprocess.run(shlex.split(line), cwd=tmp_path, check=True)
+    project = re.search(r"```toml\n(.*?)```", first, re.DOTALL)[1]
+    (tmp_path / "perfgate.toml").write_text(
+        project.replace("/opt/vllm/bin/python", sys.executable)
+    )
+    looked = run_in(tmp_path, "perfgate doctor --tp 1")
+    question = re.search(r"```python\n# (.*?)\n(.*?)```", second, re.DOTALL)
+    (tmp_path / question[1]).write_text(question[2])
+    found = run_in(
+        tmp_path, "pytest -p perfgate.plugin -m gpu --tp 1 --collect-only -q"
+    )
+
+    assert looked.returncode in {0, 1}, looked.stderr
+    assert "pytest -m gpu" in looked.stdout
+    assert f"{question[1]}::" in found.stdout, found.stdout
 
 
 def test_question_of_the_how_to_is_asked(tmp_path):
