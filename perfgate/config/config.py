@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +34,7 @@ from perfgate.engines.base import ServerConfig
 from perfgate.engines.injection import Injection
 from perfgate.engines.registry import ENGINES
 from perfgate.files import RunDataError
+from perfgate.foreign_text import shown_arguments
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.paired import PAIRS
 from perfgate.load.ceilings import BadCeiling, parse_ceilings, with_option
@@ -106,6 +106,7 @@ class Config:
         units: file to list the units in, and launch nothing; None for none.
         unit: name of the one unit that is selected; "" for all.
         collect_only: whether to collect tests and run none.
+        arguments: of pytest, as they were given, without what is secret.
         verbose: whether to show every verdict.
         history: file of the history.
         runs: folder of earlier runs.
@@ -164,6 +165,7 @@ class Config:
     units: Path | None = None
     unit: str = ""
     collect_only: bool = False
+    arguments: tuple[str, ...] = ()
     verbose: bool = False
     history: Path = Path("runs/history.sqlite3")
     runs: Path = Path("runs")
@@ -253,6 +255,9 @@ class Config:
             _parse(option, project, _run_dir(option, project, worker)),
             platforms=platforms,
             markers=markers,
+            arguments=shown_arguments(
+                [str(word) for word in pytest_config.invocation_params.args]
+            ),
             worker=worker.get("workerid"),
             session=worker.get("perfgate_session", ""),
         )
@@ -272,25 +277,6 @@ class Config:
         return dataclasses.replace(
             config, attached=attach(config.external_urls)
         )
-
-    @property
-    def selection(self) -> tuple[str, ...]:
-        """The options that choose study, pairs and servers, as words of a command."""
-        words = []
-        if self.study is not None:
-            words.append(f"--study={shlex.quote(self.study)}")
-        for subject in self.subjects:
-            option = "--pair" if len(subject.models) > 1 else "--model"
-            words += [option, subject.name]
-        if self.tensor_parallel_size is not None:
-            words += ["--tp", str(self.tensor_parallel_size)]
-        if self.load_format != "auto":
-            words += ["--weights", self.load_format]
-        for name, path in self.datasets.items():
-            words += ["--dataset", shlex.quote(f"{name}={path}")]
-        if self.allow_truncated_dataset:
-            words.append("--allow-truncated-dataset")
-        return tuple(words)
 
     def _refuse_contradictions(self) -> None:
         """Refuse options that exclude each other, with or without a platform."""

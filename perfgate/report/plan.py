@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import itertools
+import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -56,6 +57,9 @@ LINE_WIDTH = 140  # of a log, which has no width
 NARROWEST = 80
 COMMAND_INDENT = "    "
 COMMAND = f"{COMMAND_INDENT}pytest "
+RECORD = "--baseline-record"
+# What the command that measures does without, or gets anew.
+OF_A_PLAN = ("--plan", RECORD)
 # That are looked through for the time of a server, which the newest of them often tells.
 MOST_EARLIER_RUNS = 20
 
@@ -218,11 +222,13 @@ def format_beginning(
         missing += len(by_state.get("no baseline", ()))
         for state in (*WITH_LOSS, "no baseline"):
             judged += len(by_state.get(state, ()))
-    if not missing or planned.config.external_urls:
+    config = planned.config
+    # With an injection nothing is recorded.
+    if not missing or config.external_urls or config.injections:
         return []
     cases = formatting.count(judged, "judged case")
     start = f"No baseline here for {missing} of {cases}"
-    if planned.config.is_screened:
+    if config.is_screened:
         return [
             "",
             f"{start}: pairs decide them. Record meanwhile: --baseline-record, then "
@@ -237,18 +243,21 @@ def format_beginning(
 
 
 def _first_command(planned: PlannedSession) -> str:
-    """The command that begins with pairs: `pytest -m h200 --against-engine ...`."""
-    platforms = " or ".join(planned.gpus)
-    if len(planned.gpus) > 1:
-        platforms = f'"{platforms}"'
-    words = ["pytest", "-m", platforms, *planned.config.selection]
+    """The command that begins with pairs: `pytest -m h200 --against-engine ...`.
+
+    It is the one that planned, so that it measures the same tests and servers.
+    """
+    words = ["pytest"]
+    for argument in planned.config.arguments:
+        if argument not in OF_A_PLAN:
+            words.append(argument)
     engines: dict[str, None] = {}
     for server, _ in servers_of(planned.cases).values():
         engines[server.engine] = None
     for engine in engines:
-        words.append(f"--against-engine {engine}=PYTHON")
-    words += ["--pairs", "suspect", "--baseline-record"]
-    return " ".join(words)
+        words += ["--against-engine", f"{engine}=PYTHON"]
+    words += ["--pairs", "suspect", RECORD]
+    return shlex.join(words)
 
 
 def servers(

@@ -6,6 +6,7 @@ import pytest
 from perfgate.accept.accept import accept
 from perfgate.accept.proposal import Choice
 from perfgate.config.config import Config
+from perfgate.engines.injection import Injection
 from perfgate.judge.baseline_store import Store
 from perfgate.report import plan as preview
 from perfgate.results import schema as rundata
@@ -130,7 +131,9 @@ def test_smallest_loss_that_is_detected(tmp_path):
 def planned(tmp_path, cases=(m.THROUGHPUT, m.ITL), **chosen):
     """A session of these cases without a baseline."""
     folders = {"run_dir": tmp_path, "store": Store(tmp_path), "runs": tmp_path}
-    config = Config(**folders | chosen)
+    config = Config(
+        **folders | {"arguments": ("-m", "h200", "--plan")} | chosen
+    )
     return preview.PlannedSession(
         config, cases, m.hardware(), {"h200": None}, ()
     )
@@ -178,12 +181,29 @@ def test_a_plan_without_baselines_begins_with_pairs(tmp_path):
 
 
 def test_the_command_measures_what_was_planned(tmp_path):
-    """It names the study file and the options that chose models and servers."""
-    chosen = {"study": "my families.toml", "tensor_parallel_size": 2}
+    """It is the command of the plan: the same tests, study, models, engines and builds."""
+    given = (
+        *("--pyargs", "perfgate.study", "-m", "h200", "-k", "batch and itl"),
+        *("--study=my families.toml", "--engine", "vllm", "--plan"),
+        *("--baseline-record", "--engine-python=vllm=/my/python"),
+    )
 
-    text = preview.text(planned(tmp_path, **chosen), 100)
+    text = preview.text(planned(tmp_path, arguments=given), 300)
 
-    assert "pytest -m h200 --study='my families.toml' --tp 2 --against" in text
+    assert (
+        "\n    pytest --pyargs perfgate.study -m h200 -k 'batch and itl' "
+        "'--study=my families.toml' --engine vllm --engine-python=vllm=/my/python "
+        "--against-engine vllm=PYTHON --pairs suspect --baseline-record"
+    ) in text
+
+
+def test_a_plan_with_an_injection_records_nothing(tmp_path):
+    """Its command would be refused."""
+    injected = {"llama-3.1-8b": Injection(per_token_ms=1.0)}
+
+    assert "Begin with" not in preview.text(
+        planned(tmp_path, injections=injected), 100
+    )
 
 
 def test_a_plan_of_an_external_server_names_no_pairs(tmp_path):
