@@ -6,6 +6,7 @@ hand. Nothing outside the file is loaded.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -137,7 +138,7 @@ def hardware_facts(results: RunResults) -> list[tuple[str, str]]:
     if spent:
         facts.append(("time", spent))
     facts += [("builds", build) for build in notices.builds(results)]
-    return [*facts, ("command", " ".join(results.command))]
+    return [*facts, ("command", shlex.join(results.command))]
 
 
 def _judged_fact(report: Report) -> list[tuple[str, str]]:
