@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,7 @@ def _git(checkout: Path, what: str, *arguments: str) -> list[str]:
         )
     except FileNotFoundError as error:
         raise BadBisection(
-            tried=f"`{' '.join(command)}`",
+            tried=f"`{shlex.join(command)}`",
             seen="there is no git on PATH",
             remedy="install git, or list the builds with --builds",
         ) from error

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,7 +137,7 @@ class PytestPairs:
         status = self.run(command, run_dir / LOG)
         if status not in RAN or not (run_dir / schema.RESULTS_FILE).exists():
             raise BadBisection(
-                tried=f"`{' '.join(command)}`",
+                tried=f"`{shlex.join(command)}`",
                 seen=f"exit status {status}: {tail(run_dir / LOG)}",
                 remedy="remove the cause and give the same command again: it goes on",
             )
@@ -177,6 +179,7 @@ class PytestPairs:
                 seen=reference.seen,
                 remedy=f"{reference.remedy}{log}; then give the same command again",
             )
+        _refuse_other_machine(results)
         rows = dict(self._rows(results, comparison.is_swapped))
         outcome: PairOutcome = "measured"
         reason = ""
@@ -238,6 +241,23 @@ def judged_cases(results: RunResults) -> list[Case]:
         if case.gate == "hard" and not case.is_ratio and not is_build:
             cases.append(case)
     return cases
+
+
+def _refuse_other_machine(results: RunResults) -> None:
+    """Refuse a machine on which no build can be measured, for want of a GPU or an engine.
+
+    Raises:
+        BadBisection: the tests were skipped there.
+    """
+    if results.lacking and not judged_cases(results):
+        reasons = Counter(results.lacking.values())
+        ((reason, _),) = reasons.most_common(1)
+        raise BadBisection(
+            tried="measuring a pair on this machine",
+            seen=f"the selected tests are skipped here: {reason}",
+            remedy="select others after --, or search on another machine, in another "
+            "--folder",
+        )
 
 
 def _pairs(

@@ -59,7 +59,7 @@ def pairs(tmp_path, results, status=0, commands=None):
             schema.save(results, log.parent)
         return status
 
-    arguments = ("-m", "h200")
+    arguments = ("-m", "h200", "-k", "llama and itl")
     store = Store(tmp_path / "baselines")
     return PytestPairs("vllm", arguments, tmp_path / "runs", store, run)
 
@@ -82,11 +82,11 @@ def test_command_compares_the_two(tmp_path):
 
     first, second = commands
     assert [sys.executable, "-m", "pytest", "-m", "h200"] == first[:5]
-    assert ["--pairs", "one"] == first[9:11]
-    assert ["--pairs", "all"] == second[9:11]
+    assert ["--pairs", "one"] == first[11:13]
+    assert ["--pairs", "all"] == second[11:13]
     run_dir = str(tmp_path / "runs" / "pair-1")
     words = [f"--run-dir={run_dir}", "--resume", "--perf-report", "no"]
-    assert words == first[11:]
+    assert words == first[13:]
     assert "--perf-report" not in second
 
 
@@ -103,13 +103,13 @@ def test_order_is_by_base_and_candidate(tmp_path):
         "vllm=/b",
         "--against-engine",
         "vllm=/a",
-    ] == straight[5:9]
+    ] == straight[7:11]
     assert [
         "--engine-python",
         "vllm=/a",
         "--against-engine",
         "vllm=/b",
-    ] == swapped[5:9]
+    ] == swapped[7:11]
 
 
 def test_values_of_each_pair(tmp_path):
@@ -179,6 +179,16 @@ def test_run_without_a_case_that_pairs_compare(tmp_path):
     assert "none of the selected tests" in session.reason
 
 
+def test_machine_that_lacks_the_hardware_ends_the_search(tmp_path):
+    """No build can be measured there: the reason is that of the skipped tests."""
+    lacking = {CASE.id: "needs 1x H200, found no GPU"}
+
+    with pytest.raises(BadBisection) as caught:
+        measured(tmp_path, run_of(cases=(), lacking=lacking))
+
+    assert "needs 1x H200, found no GPU" in caught.value.seen
+
+
 @pytest.mark.parametrize(
     ("status", "has_run"), [(4, False), (0, False), (3, True)]
 )
@@ -195,6 +205,7 @@ def test_pytest_that_did_not_run(tmp_path, status, has_run):
         f"exit status {status}: the last lines of {log}:" in caught.value.seen
     )
     assert "usage: pytest" in caught.value.seen
+    assert " -m h200 -k 'llama and itl' --engine" in caught.value.tried
 
 
 def test_python_that_does_not_run_is_skipped(tmp_path):
