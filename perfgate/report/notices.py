@@ -175,8 +175,11 @@ def report_only(results: RunResults) -> list[str]:
 
 
 def ended_early(results: RunResults) -> list[str]:
-    """That a run is not whole, and what is missing; empty where it is."""
-    if results.is_whole:
+    """That a run is not whole, and what is missing; empty where it is.
+
+    Of a run that measured nothing the headline says why.
+    """
+    if results.is_whole or results.measured_nothing:
         return []
     launches = [
         f"launch {row.index + 1} of {row.server}" for row in results.cut_off

@@ -127,6 +127,8 @@ def hardware_facts(results: RunResults) -> list[tuple[str, str]]:
         facts.append(("power limit", f"{machine.gpus[0].power_limit_w:g} W"))
     facts += [("GPUs", note) for note in machine.gpu_notes]
     complete = "yes" if results.is_whole else "no (ended early)"
+    if results.measured_nothing:
+        complete = "no (nothing was measured)"
     facts += [
         ("run", results.run_id),
         ("started", results.started),
@@ -268,7 +270,7 @@ def context(results: RunResults) -> str:
         for name, version in server.versions.items():
             versions.add(f"{name} {version}")
     parts = [results.hardware.place, ", ".join(sorted(versions))]
-    if not results.is_whole:
+    if not (results.is_whole or results.measured_nothing):
         parts.append("ended early")
     return "; ".join(parts)
 

@@ -324,6 +324,13 @@ class RunResults(
         """Whether the run says that it is complete, and its launches do not deny it."""
         return self.complete and not self.cut_off
 
+    @property
+    def measured_nothing(self) -> bool:
+        """Whether it came to its end without a launch, as where every test is skipped."""
+        if self.launches or self.failures or self.cases:
+            return False
+        return self.finished is not None
+
 
 def new_run_id(started: datetime.datetime | None = None) -> str:
     """Unique per process, sorts by time: "20260131-142233-4711"."""

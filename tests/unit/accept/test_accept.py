@@ -188,6 +188,22 @@ def cut_off(folder, *servers):
     )
 
 
+def test_run_that_measured_nothing_is_refused(saved, store):
+    """There is nothing to resume on a machine where each test is skipped."""
+    folder = saved(1, 1000.0)
+    nothing = {"launches": (), "measurements": (), "cases": ()}
+    results = msgspec.structs.replace(
+        rundata.load(folder),
+        **nothing,
+        complete=False,
+        finished="2026-06-01T12:00:00+00:00",
+    )
+    rundata.save(results, folder)
+
+    with pytest.raises(RecordingRefused, match="it measured nothing"):
+        taken([folder], store)
+
+
 def test_run_without_a_whole_launch_is_refused(saved, store):
     """A session that was interrupted in its only launch is no baseline."""
     folder = saved(1, 1000.0)

@@ -155,6 +155,20 @@ def test_a_run_without_any_baseline_says_that_it_compared_nothing():
     assert [] == notices.lacking(judged("PASSED", "NO_BASELINE"))
 
 
+def test_a_run_that_measured_nothing_was_not_cut_off():
+    """It came to its end, such as on a machine where each test is skipped; a killed one did not."""
+    results = run()
+    nothing = msgspec.structs.replace(
+        results,
+        **{"complete": False, "launches": (), "measurements": (), "cases": ()},
+        finished="2026-06-01T12:00:00+00:00",
+    )
+    killed = msgspec.structs.replace(nothing, finished=None)
+
+    assert [] == notices.ended_early(nothing)
+    assert "was cut off" in "\n".join(notices.ended_early(killed))
+
+
 def test_data_sets_are_named():
     """Once for all loads that sent their prompts, and none that was not sent."""
     results = run()
