@@ -1,6 +1,7 @@
 """Documentation: it builds, its commands run, its claims hold."""
 
 import argparse
+import dataclasses
 import functools
 import os
 import re
@@ -17,7 +18,9 @@ from click.testing import CliRunner
 from docs import generated
 from perfgate.cli.main import main
 from perfgate.config.options import add_options
+from perfgate.engines.base import Engine
 from perfgate.errors import Failure
+from perfgate.load import metrics
 from perfgate.study import schema
 from perfgate.study.reader import read_study
 
@@ -416,6 +419,43 @@ def test_first_steps_in_a_repository_can_be_taken(tmp_path):
     assert looked.returncode in {0, 1}, looked.stderr
     assert "pytest -m gpu" in looked.stdout
     assert f"{question[1]}::" in found.stdout, found.stdout
+
+
+def section_of(page, heading):
+    """The text of a page below a heading, up to the next one of its level."""
+    text = (ROOT / "docs" / page).read_text()
+    level = heading.split(" ")[0]
+    return text.partition(f"\n{heading}\n")[2].partition(f"\n{level} ")[0]
+
+
+def test_every_field_of_an_engine_has_its_row():
+    """The page has a row for each field, and for no other."""
+    rows = re.findall(
+        r"^\| (`.*?) \|", section_of("how-to.md", "## An engine"), re.MULTILINE
+    )
+    named = re.findall(r"`(\w+)[(`]", "".join(rows))
+
+    assert {field.name for field in dataclasses.fields(Engine)} == set(named)
+
+
+def test_every_table_of_metrics_is_named():
+    """Where a new metric is a row."""
+    tables = {
+        name
+        for name, value in vars(metrics).items()
+        if re.fullmatch(r"[A-Z]+_METRICS|THROUGHPUTS|LATENCIES", name) and value
+    }
+
+    assert tables == set(
+        re.findall(r"`([A-Z_]{6,})`", section_of("how-to.md", "## A metric"))
+    )
+
+
+def test_every_family_of_metrics_is_named():
+    """The page of a metric of one's own has each that it may have."""
+    page = section_of("your-own-repository.md", "### A metric")
+
+    assert set() == set(metrics.FAMILIES) - set(re.findall(r"`(\w+)`", page))
 
 
 def test_question_of_the_how_to_is_asked(tmp_path):
