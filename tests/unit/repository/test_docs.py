@@ -1,12 +1,14 @@
 """Documentation: it builds, its commands run, its claims hold."""
 
 import argparse
+import contextlib
 import dataclasses
 import functools
 import os
 import re
 import shlex
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +22,7 @@ from perfgate.cli.main import main
 from perfgate.config.options import add_options
 from perfgate.engines.base import Engine
 from perfgate.errors import Failure
+from perfgate.history.store import History
 from perfgate.load import metrics
 from perfgate.study import schema
 from perfgate.study.reader import read_study
@@ -449,6 +452,18 @@ def test_every_table_of_metrics_is_named():
     assert tables == set(
         re.findall(r"`([A-Z_]{6,})`", section_of("how-to.md", "## A metric"))
     )
+
+
+def test_columns_of_the_history_are_named(tmp_path):
+    """The reference has each table with its columns."""
+    page = " ".join((ROOT / "docs" / "reference.md").read_text().split())
+    file = tmp_path / "history.sqlite3"
+    assert set() == History(file).runs()
+    with contextlib.closing(sqlite3.connect(file)) as database:
+        for table in ("runs", "entries"):
+            rows = database.execute(f"PRAGMA table_info({table})").fetchall()
+            columns = ", ".join(row[1] for row in rows)
+            assert f"`{table}` ({columns})" in page
 
 
 def test_every_family_of_metrics_is_named():
