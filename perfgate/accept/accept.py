@@ -269,22 +269,27 @@ def _refuse_ci(env: Mapping[str, str]) -> None:
     )
 
 
+def _refuse_unmeasured(run: RunResults) -> None:
+    """Refuse a run without a whole launch."""
+    if run.measured_nothing:
+        raise RecordingRefused(
+            tried=f"accepting run {run.run_id}",
+            seen="it measured nothing; its report.html says why",
+            remedy="measure again, on a machine where the tests are not skipped",
+        )
+    is_measured = any(launch.measured for launch in run.launches)
+    is_cut_off = bool(run.cut_off) or not run.complete
+    if is_cut_off and not is_measured:
+        raise RecordingRefused(
+            tried=f"accepting run {run.run_id}",
+            seen="it was cut off before it had measured a whole launch",
+            remedy="resume it (pytest --run-dir=RUN --resume), or measure again",
+        )
+
+
 def _refuse_runs(runs: Sequence[RunResults]) -> None:
     for run in runs:
-        if run.measured_nothing:
-            raise RecordingRefused(
-                tried=f"accepting run {run.run_id}",
-                seen="it measured nothing; its report.html says why",
-                remedy="measure again, on a machine where the tests are not skipped",
-            )
-        is_measured = any(launch.measured for launch in run.launches)
-        is_cut_off = bool(run.cut_off) or not run.complete
-        if is_cut_off and not is_measured:
-            raise RecordingRefused(
-                tried=f"accepting run {run.run_id}",
-                seen="it was cut off before it had measured a whole launch",
-                remedy="resume it (pytest --run-dir=RUN --resume), or measure again",
-            )
+        _refuse_unmeasured(run)
     paired = [run.run_id for run in runs if run.is_paired]
     if paired:
         raise RecordingRefused(
