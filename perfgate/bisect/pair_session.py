@@ -21,7 +21,7 @@ from perfgate.judge.baseline_store import Store
 from perfgate.judge.noise import PRIOR_LAUNCHES
 from perfgate.judge.noise_table import Spread
 from perfgate.judge.observation import NOT_MEASURED, Observation, RunReader
-from perfgate.judge.paired import reasons_not_counted
+from perfgate.judge.paired import pairs_of, reasons_not_counted
 from perfgate.judge.policy import policy_for
 from perfgate.load.metrics import METRICS
 from perfgate.results import schema
@@ -264,10 +264,10 @@ def _pairs(
     base: Observation, candidate: Observation, is_swapped: bool
 ) -> tuple[tuple[float, float], ...]:
     """(reference, build) of each pair of launches that counts."""
-    first, second = base.values, candidate.values
+    pairs = pairs_of(base, candidate)
     if is_swapped:
-        first, second = second, first
-    return tuple(zip(first, second, strict=False))
+        pairs = [(second, first) for first, second in pairs]
+    return tuple(pairs)
 
 
 def failures_of(

@@ -73,6 +73,8 @@ class Observation:
         decoding: of each load, the numerator first.
         repetition_variance: of the value of a launch (log), at least, as its repetitions
             tell; of a ratio the sum of both sides.
+        cut_short: launches whose server died, or that were cut off: others took their
+            place.
 
     """
 
@@ -89,6 +91,7 @@ class Observation:
     chosen: Mapping[str, str] = field(default_factory=dict)
     decoding: tuple[Decoding, ...] = ()
     repetition_variance: float = 0.0
+    cut_short: frozenset[int] = frozenset()
 
     @property
     def values(self) -> list[float]:
@@ -171,7 +174,21 @@ class RunReader:
             chosen=ratio_fields(choices),
             decoding=tuple(map(self._decoding, case.loads)),
             repetition_variance=self._repetition_variance(case),
+            cut_short=self._cut_short(case),
         )
+
+    def _cut_short(self, case: Case) -> frozenset[int]:
+        """Launches of the case's loads that did not live through them."""
+        numbers = set()
+        for load in case.loads:
+            if load.workload is None:
+                continue
+            for row in self.index.measurements(
+                load.server.key, load.workload.name
+            ):
+                if row.failure is not None:
+                    numbers.add(row.launch)
+        return frozenset(numbers)
 
     def _repetition_variance(self, case: Case) -> float:
         """Of the value of a launch; 0 for a metric of the server itself."""

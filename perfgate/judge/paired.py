@@ -142,7 +142,7 @@ def _judge_builds(
     if policy.gate != "hard":
         case = msgspec.structs.replace(case, gate="report")
     details = _details_of(candidate, base)
-    pairs = list(zip(base.values, candidate.values, strict=False))
+    pairs = pairs_of(base, candidate)
     decision = judge_pairs(
         case, pairs, candidate.hardware_label, target_effect, details, metric
     )
@@ -153,6 +153,33 @@ def _judge_builds(
     )
     decision = msgspec.structs.replace(decision, injected=candidate.injected)
     return choices.explained(decision, candidate, base.chosen)
+
+
+def pairs_of(base: Observation, candidate: Observation) -> list[Pair]:
+    """(base, candidate) of the launches that were neighbours, where both count.
+
+    A launch that does not count takes its neighbour with it: beside another one, what
+    the machine does from pair to pair would not cancel.
+    """
+    pairs = []
+    for old, new in zip(_in_turn(base), _in_turn(candidate), strict=False):
+        if old is not None and new is not None:
+            pairs.append((old, new))
+    return pairs
+
+
+def _in_turn(observation: Observation) -> list[float | None]:
+    """The value of each launch of a build, in order; None where it does not count.
+
+    Without those that another launch took the place of.
+    """
+    values: dict[int, float | None] = {}
+    for sample in observation.samples:
+        if sample.value is not None:
+            values[sample.launch] = sample.value
+        elif sample.launch not in observation.cut_short:
+            values.setdefault(sample.launch, None)
+    return [values[launch] for launch in sorted(values)]
 
 
 def _by_answers(

@@ -124,6 +124,15 @@ def test_values_of_each_pair(tmp_path):
     assert ((900.0, 1000.0),) == swapped.rows[CASE.id].values
 
 
+def test_launch_that_does_not_count_takes_its_neighbour_with_it(tmp_path):
+    """The second launches stay a pair, and no build meets another launch's neighbour."""
+    results = run_of(base=(None, 800.0), candidate=(900.0, 810.0))
+
+    row = measured(tmp_path, results).rows[CASE.id]
+
+    assert ((800.0, 810.0),) == row.values
+
+
 def test_noise_is_the_policys_where_the_store_knows_none(tmp_path):
     """As far as four launches would tell it."""
     row = measured(tmp_path, run_of()).rows[CASE.id]

@@ -88,6 +88,59 @@ def test_what_the_candidate_chose_otherwise_is_the_cause():
     assert (Outcome.REGRESSED, "") == (same.outcome, same.cause)
 
 
+# A machine that loses 6 % from pair to pair, whichever build runs on it.
+DRIFT = [1000.0 * 0.94**number for number in range(6)]
+
+
+def drifting(base, candidate):
+    """The run of two equal builds with these throughputs of their launches."""
+    values = {
+        m.THROUGHPUT.base.numerator: {"output_throughput": base},
+        m.MOE_LOAD: {"output_throughput": candidate},
+    }
+    return m.run(values, [m.THROUGHPUT])
+
+
+@pytest.mark.parametrize(
+    ("base", "candidate"),
+    [
+        (DRIFT, [None, *DRIFT[1:]]),
+        ([None, *DRIFT[1:]], DRIFT),
+        (DRIFT, [*DRIFT[:3], None, *DRIFT[4:]]),
+    ],
+)
+def test_launch_that_does_not_count_takes_its_neighbour_with_it(
+    base, candidate
+):
+    """Beside another launch the drift of the machine would be a change of the build."""
+    results = drifting(base, candidate)
+    results = msgspec.structs.replace(results, mode="paired")
+
+    decision = judge_paired(RunReader(results), m.THROUGHPUT)
+
+    assert (Outcome.PASSED, 5) == (decision.outcome, decision.launches)
+    assert 0.0 == pytest.approx(decision.worse_by)
+
+
+def test_launch_of_a_server_that_died_leaves_its_place_to_the_next():
+    """Another launch took its place, and that is the neighbour of the other build's."""
+    results = drifting([1000.0, *DRIFT], DRIFT)
+    base = m.THROUGHPUT.base.numerator.server.key
+    measurements = []
+    for row in results.measurements:
+        if (row.server, row.launch) == (base, 0):
+            row = msgspec.structs.replace(row, failure=m.DIED)
+        measurements.append(row)
+    results = msgspec.structs.replace(
+        results, mode="paired", measurements=tuple(measurements)
+    )
+
+    decision = judge_paired(RunReader(results), m.THROUGHPUT)
+
+    assert (Outcome.PASSED, 6) == (decision.outcome, decision.launches)
+    assert 0.0 == pytest.approx(decision.worse_by)
+
+
 def test_direction_of_latencies():
     """For a latency the larger candidate is the worse one."""
     assert Outcome.REGRESSED == judged([(10.0, 10.6)] * 3, m.ITL).outcome
