@@ -23,6 +23,7 @@ from perfgate.accept.creep import NEWEST, begun, lost_since, unexplained_change
 from perfgate.accept.retention import latest, retained
 from perfgate.cases import Case
 from perfgate.judge import choices, neighbours
+from perfgate.judge.answer_shift import METRIC as ANSWERS
 from perfgate.judge.baseline_schema import (
     BaselineFile,
     Known,
@@ -690,6 +691,12 @@ def _with_known_loss(
     for verdict in evidence.verdicts:
         if verdict.outcome is Outcome.REGRESSED and verdict.worse_by:
             losses.append((verdict.worse_by, verdict.change))
+    if _has_unsized_loss(evidence):
+        remarks.objections.append(
+            "what regressed has no size that could pass until a day: leave out "
+            "--known-until, or accept other cases with --only"
+        )
+        return old
     if not choice.reason:
         remarks.objections.append("a known regression needs a --reason")
     if not losses or choice.known_until is None:
@@ -709,6 +716,15 @@ def _with_known_loss(
         f"keeps the baseline; a loss of {loss} passes until {known.until}"
     )
     return msgspec.structs.replace(old, known=known)
+
+
+def _has_unsized_loss(evidence: _Evidence) -> bool:
+    """Whether something regressed that is judged as a whole: answers, facts, a router."""
+    for verdict in evidence.verdicts:
+        is_unsized = verdict.worse_by is None or verdict.metric == ANSWERS
+        if verdict.outcome is Outcome.REGRESSED and is_unsized:
+            return True
+    return False
 
 
 def _points(case: Case, observation: Observation) -> Iterator[Sample]:

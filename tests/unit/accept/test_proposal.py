@@ -7,9 +7,13 @@ import pytest
 
 from perfgate.accept.accept import accept
 from perfgate.accept.proposal import Choice, merged, proposals
+from perfgate.cases import Case, Load
+from perfgate.judge import answer_shift
 from perfgate.judge.baseline_store import Store
 from perfgate.load.repetition import OTHERS_SHARE
 from perfgate.results import schema
+from perfgate.results.answer import Answer
+from perfgate.results.facts import SETTINGS
 from tests.support import builders as m
 
 
@@ -162,6 +166,51 @@ def test_a_known_loss_keeps_the_choices_of_the_baseline(triton):
 
     assert {"moe_backend": "TRITON"} == proposal.chosen
     assert not any("chose" in note for note in proposal.notes)
+
+
+ANSWER = Answer(tokens=("a",), logprobs=(-1.0,), others=({"b": -3.0},))
+OTHER_ANSWER = Answer(tokens=("b",), logprobs=(-1.0,), others=({"a": -3.0},))
+
+
+def launched(number, metric, **of_launch):
+    """A run whose only launch says this of itself."""
+    load = Load(server=m.MOE)
+    case = Case(experiment="E1", metric=metric, numerator=load)
+    results = m.run(
+        {load: {metric: [3.0]}}, [case], run_id=f"202606{number:02}-120000-1"
+    )
+    (launch,) = results.launches
+    launch = msgspec.structs.replace(launch, **of_launch)
+    return msgspec.structs.replace(results, launches=(launch,))
+
+
+@pytest.mark.parametrize(
+    ("metric", "field", "before", "now"),
+    [
+        (SETTINGS, "settings", {"chunk": "8192"}, {"chunk": "64"}),
+        (
+            answer_shift.METRIC,
+            "answer_tokens",
+            (ANSWER,) * 4,
+            (OTHER_ANSWER,) * 4,
+        ),
+    ],
+)
+def test_what_is_judged_as_a_whole_cannot_pass_until_a_day(
+    store, tmp_path, metric, field, before, now
+):
+    """The judge would not let it pass: it had been written, and promised."""
+    schema.save(launched(1, metric, **{field: before}), tmp_path / "run")
+    accept([tmp_path / "run"], store, Choice(), env={})
+    choice = Choice(reason="meant", known_until=datetime.date(2027, 1, 1))
+
+    (changed,) = proposals([launched(2, metric, **{field: now})], store, choice)
+    (same,) = proposals([launched(2, metric, **{field: before})], store, choice)
+
+    (objection,) = changed.objections
+    assert "no size that could pass until a day" in objection
+    assert None is changed.new.known
+    assert "it is not a regression" in same.objections[0]
 
 
 def test_runs_of_different_things_do_not_pool(store):
