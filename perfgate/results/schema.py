@@ -440,8 +440,28 @@ def load(run_dir: Path) -> RunResults:
 def _decoded(content: bytes) -> RunResults:
     results = msgspec.json.decode(upgrade_content(content), type=RunResults)
     refuse_repeated_keys(content)
+    _check_values(results)
     check_references(results)
     return results
+
+
+def _check_values(results: RunResults) -> None:
+    """Refuse what has the right type and says nothing: a day that is none, half an answer.
+
+    Raises:
+        msgspec.ValidationError: with the field.
+    """
+    try:
+        datetime.datetime.fromisoformat(results.started)
+    except ValueError as error:
+        raise msgspec.ValidationError(f"{error} - at `$.started`") from error
+    for number, launch in enumerate(results.launches):
+        for place, answer in enumerate(launch.answer_tokens):
+            if not answer.is_whole:
+                field = f"$.launches[{number}].answer_tokens[{place}]"
+                raise msgspec.ValidationError(
+                    f"Tokens and log-probabilities do not match - at `{field}`"
+                )
 
 
 def _registered(results: RunResults) -> RunResults:

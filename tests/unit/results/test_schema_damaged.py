@@ -79,6 +79,32 @@ def test_parts_that_do_not_belong_together_are_refused(tmp_path, change, field):
     assert field in refused.value.seen
 
 
+@pytest.mark.parametrize("field", ["logprobs", "others", "tokens"])
+def test_half_an_answer_is_refused(tmp_path, field):
+    """The judge compares it place by place."""
+    path = save(file_fuzz.whole_run(), tmp_path)
+    tree = json.loads(path.read_text())
+    answer = {"tokens": ["a"], "logprobs": [-1.0], "others": [{}]}
+    half = {**answer, field: []}
+    tree["launches"][1]["answer_tokens"] = [answer, half]
+    path.write_text(json.dumps(tree))
+
+    with pytest.raises(RunDataError) as refused:
+        load(tmp_path)
+    assert "$.launches[1].answer_tokens[1]" in refused.value.seen
+
+
+def test_a_time_that_is_none_is_refused(tmp_path):
+    """It would go into the history, whose exports need it."""
+    path = save(file_fuzz.whole_run(), tmp_path)
+    tree = json.loads(path.read_text())
+    tree["started"] = "yesterday"
+    path.write_text(json.dumps(tree))
+
+    with pytest.raises(RunDataError, match=r"\$\.started"):
+        load(tmp_path)
+
+
 def test_a_key_that_is_there_twice_is_refused(tmp_path):
     """A decoder would take the last one, and drop the first."""
     path = save(file_fuzz.whole_run(), tmp_path)
