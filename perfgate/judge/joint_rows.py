@@ -33,7 +33,7 @@ from perfgate.judge.contrast import (
     turned,
 )
 from perfgate.judge.machine_scope import narrow_to
-from perfgate.judge.noise import Noise, log_loss, t_quantile
+from perfgate.judge.noise import Noise, loss_of, t_quantile
 from perfgate.judge.noise_table import GroupNoise
 from perfgate.judge.observation import RunReader
 from perfgate.judge.policy import Policy, policy_for
@@ -334,7 +334,7 @@ def _is_compared(verdict: Verdict) -> bool:
     """Whether a hard verdict compares a value with recorded launches."""
     if verdict.gate != "hard" or verdict.reference != "recorded":
         return False
-    has_loss = verdict.value is not None and verdict.worse_by is not None
+    has_loss = verdict.value is not None and verdict.baseline is not None
     return has_loss and verdict.outcome in COMPARED
 
 
@@ -367,7 +367,7 @@ def _add(server: JointServer, case: Case, verdict: Verdict) -> None:
     # `_is_compared` and `_kind_of` have seen to it.
     assert workload is not None
     assert verdict.value is not None
-    assert verdict.worse_by is not None
+    assert verdict.baseline is not None
     higher = baseline.metric.better == "higher"
     recorded = recorded_row(
         workload.name,
@@ -382,7 +382,7 @@ def _add(server: JointServer, case: Case, verdict: Verdict) -> None:
         metric=case.metric,
         recorded=recorded,
         current=turned(verdict.value, higher),
-        loss=log_loss(verdict.worse_by, higher),
+        loss=loss_of(verdict.value, verdict.baseline, higher),
         launches=max(1, verdict.launches),
         baseline=baseline,
         is_red=verdict.outcome is Outcome.REGRESSED,

@@ -33,7 +33,7 @@ def servers(results, store, **changes):
         {"outcome": Outcome.INCOMPARABLE},
         {"outcome": Outcome.INCONCLUSIVE},
         {"reference": "published"},
-        {"worse_by": None},
+        {"baseline": None},
     ],
 )
 def test_a_row_that_compares_nothing_is_left_out(tmp_path, changes):
@@ -44,6 +44,22 @@ def test_a_row_that_compares_nothing_is_left_out(tmp_path, changes):
     found = servers(runs.run({m.DENSE: UNCHANGED}, day=2), store, **changes)
 
     assert [3] == [len(server.rows) for server in found]
+
+
+def test_a_loss_of_all_but_nothing_has_a_logarithm(tmp_path):
+    """As a fraction it is 100 %, which has none: a damaged value ended in a traceback."""
+    cases, values = [], {}
+    for workload in runs.WORKLOADS[:2]:
+        load = msgspec.structs.replace(m.DENSE_LOAD, workload=workload)
+        values[load] = {"output_throughput": [1000.0]}
+        cases.append(msgspec.structs.replace(m.THROUGHPUT, numerator=load))
+    store = runs.store_of(tmp_path, m.run(values, cases, "20260601-120000-1"))
+    values = {load: {"output_throughput": [1e-20]} for load in values}
+    current = m.run(values, cases, "20260602-120000-1")
+
+    verdicts, _ = runs.judged(current, store)
+
+    assert [1.0, 1.0] == [row.worse_by for row in verdicts]
 
 
 def test_rows_of_ttft_and_ratios_do_not_count(tmp_path):
