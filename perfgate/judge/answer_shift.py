@@ -6,6 +6,9 @@ log-probabilities, in nats. Until the first token that differs both models read 
 text. There the distance is that of the token's two log-probabilities. At that token it
 is the amount by which one model prefers its own token to the other's. A token that its
 own model did not hold for the likeliest is as far as it falls short.
+
+Each answer is asked for as many tokens, whatever they are: one of another length is
+another answer.
 """
 
 from __future__ import annotations
@@ -40,9 +43,11 @@ class Shift:
     """The answers of this run compared with the recorded ones.
 
     Attributes:
-        beyond: answers that are further away than the threshold, in the worst launch.
+        beyond: answers that are further away than the threshold, or of another length,
+            in the worst launch.
         same: answers with the same tokens, in that launch.
         nats: the largest distance of an answer, and threshold: from where it counts.
+        other_length: answers of another length, in that launch.
     """
 
     outcome: Outcome
@@ -51,6 +56,7 @@ class Shift:
     same: int
     nats: float
     threshold: float
+    other_length: int = 0
 
     @property
     def share(self) -> float:
@@ -70,9 +76,12 @@ class Shift:
             template = wording.ANSWERS_NEAR
         if self.outcome is Outcome.REGRESSED:
             template = wording.ANSWERS_OTHER
+            if self.other_length:
+                template = wording.ANSWERS_OTHER_LENGTH
         return template.format(
             beyond=self.beyond,
             other=self.compared - self.same,
+            other_length=self.other_length,
             compared=self.compared,
             nats=formatting.number(self.nats),
             threshold=formatting.number(self.threshold),
@@ -112,14 +121,16 @@ def _shift(
     answers: Answers, recorded: Sequence[Answers], threshold: float
 ) -> Shift:
     distances = []
-    same = 0
+    same = beyond = other_length = 0
     for number, answer in enumerate(answers):
         references = [launch[number] for launch in recorded]
-        distances.append(
-            min(distance(answer, reference) for reference in references)
-        )
+        nats = min(distance(answer, reference) for reference in references)
+        lengths = {len(reference.tokens) for reference in references}
+        has_other_length = len(answer.tokens) not in lengths
+        distances.append(nats)
+        other_length += has_other_length
+        beyond += has_other_length or nats > threshold
         same += answer.tokens in {reference.tokens for reference in references}
-    beyond = sum(nats > threshold for nats in distances)
     outcome = Outcome.PASSED
     if beyond > ALLOWED:
         outcome = Outcome.REGRESSED
@@ -130,6 +141,7 @@ def _shift(
         same=same,
         nats=max(distances),
         threshold=threshold,
+        other_length=other_length,
     )
 
 

@@ -184,6 +184,10 @@ ANSWERS_OTHER = (
     "the model answers otherwise: {beyond} of {compared} answers are up to {nats} nats "
     "from the baseline, threshold {threshold}"
 )
+ANSWERS_OTHER_LENGTH = (
+    "the model answers otherwise: {beyond} of {compared} answers are not those of the "
+    "baseline, and {other_length} of them have another length"
+)
 ANSWERS_UNKNOWN = "the baseline {file} has no answers to the same prompts"
 
 # Facts: settings, answers, operators.

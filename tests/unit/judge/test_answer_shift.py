@@ -80,6 +80,23 @@ def test_a_sampler_that_takes_the_second_is_seen_without_a_baseline_of_its_own()
     )
 
 
+@pytest.mark.parametrize("tokens", ["", "a", "aaaaaaaa"])
+def test_an_answer_of_another_length_is_another_answer(tokens):
+    """A server that stops after the first token is 0 nats away from the recorded one."""
+    cut = launch(*[answer(tokens)] * 2)
+
+    shift = compare([cut], [launch()])
+
+    assert (Outcome.REGRESSED, 2, 2) == (
+        shift.outcome,
+        shift.beyond,
+        shift.other_length,
+    )
+    assert "2 of them have another length" in shift.summary
+    one = launch(answer(tokens))
+    assert Outcome.PASSED == compare([one], [launch()]).outcome
+
+
 def test_the_worst_launch_decides():
     """One of two launches answers otherwise."""
     other = launch(*[answer("d")] * 16)
