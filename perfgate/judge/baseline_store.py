@@ -116,7 +116,7 @@ class Store:
     Args:
         root: the folder; what is accepted is written here.
         behind: another store for what this one does not have; never written to.
-        noise: folder whose noise table counts where neither store has one.
+        noise: folder whose noise table counts where those of the stores know nothing.
     """
 
     def __init__(
@@ -223,30 +223,38 @@ class Store:
         file = self.file(path)
         return file is not None and metric in file.metrics
 
-    @functools.cached_property
+    @property
     def noise_table(self) -> NoiseTable | None:
         """The noise learned from this store, else from another one; None without any.
 
         Raises:
             BadNoiseTable: a file is there and cannot be read.
         """
-        for folder in self._noise_folders:
+        return next(iter(self._noise_tables), None)
+
+    @functools.cached_property
+    def _noise_tables(self) -> list[NoiseTable]:
+        """That of this store, then those that know what it does not know."""
+        tables = []
+        for folder in dict.fromkeys(self._noise_folders):
             table = noise_table.read(folder / noise_table.FILE)
             if table is not None:
-                return table
-        return None
+                tables.append(table)
+        return tables
 
     def group(self, case: Case, hardware_label: str) -> GroupNoise | None:
         """What the store says of such a metric under such a load; None if it is unknown."""
-        table = self.noise_table
-        if table is None:
-            return None
         arrivals = case.numerator.arrivals
         platform = noise_table.platform_of(hardware_label)
-        if case.denominator is None:
-            return table.find(platform, case.metric, arrivals)
-        below = case.denominator.arrivals
-        return table.find_ratio(platform, case.metric, arrivals, below)
+        for table in self._noise_tables:
+            if case.denominator is None:
+                found = table.find(platform, case.metric, arrivals)
+            else:
+                below = case.denominator.arrivals
+                found = table.find_ratio(platform, case.metric, arrivals, below)
+            if found is not None:
+                return found
+        return None
 
     def contrast_group(
         self,
@@ -260,11 +268,12 @@ class Store:
         Args:
             metric: of a shift the kind of its rows.
         """
-        table = self.noise_table
-        if table is None:
-            return None
         platform = noise_table.platform_of(hardware_label)
-        return table.find_contrast(platform, contrast, metric, arrivals)
+        for table in self._noise_tables:
+            found = table.find_contrast(platform, contrast, metric, arrivals)
+            if found is not None:
+                return found
+        return None
 
     def published(self, case: Case, hardware_label: str) -> Published | None:
         """The published figure, whether or not something was recorded."""

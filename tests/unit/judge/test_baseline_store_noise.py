@@ -60,6 +60,24 @@ def test_the_nearest_noise_table_counts(folders, present, expected):
     assert expected == (found and found.groups[NAME].launches.cv)
 
 
+def test_what_a_table_does_not_know_the_next_one_tells(folders):
+    """A young store that learned its own noise keeps what is shipped."""
+    own, _, shipped = folders
+    bare = NoiseTable(learned="2026-11-28", launches=0, groups={})
+    shift = "gpu/throughput/shift"
+    groups = {**table_of(0.03).groups, shift: table_of(0.02).groups[NAME]}
+    full = msgspec.structs.replace(bare, groups=groups)
+    noise_table.write(own / noise_table.FILE, bare)
+    noise_table.write(shipped / noise_table.FILE, full)
+    store = Store(*folders)
+
+    assert groups[NAME] == store.group(m.THROUGHPUT, "h200x2")
+    assert groups[shift] == store.contrast_group(
+        "h200x2", "shift", "throughput"
+    )
+    assert None is store.group(m.ITL, "h200x2")
+
+
 def test_a_recorded_baseline_has_the_noise_of_its_group(folders):
     """Its launches count beside it."""
     own, behind, shipped = folders
