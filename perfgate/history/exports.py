@@ -102,8 +102,12 @@ def _metric_and_unit(entry: Entry) -> tuple[str, str]:
     return entry.metric, entry.unit
 
 
-def _unix_s(started: str) -> float:
-    moment = datetime.datetime.fromisoformat(started)
+def _unix_s(started: str) -> float | None:
+    """The time of a run; None where it is none, as in a run that was edited."""
+    try:
+        moment = datetime.datetime.fromisoformat(started)
+    except ValueError:
+        return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=datetime.UTC)
     return moment.timestamp()

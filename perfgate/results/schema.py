@@ -446,15 +446,11 @@ def _decoded(content: bytes) -> RunResults:
 
 
 def _check_values(results: RunResults) -> None:
-    """Refuse what has the right type and says nothing: a day that is none, half an answer.
+    """Refuse what has the right type and cannot be used: half an answer.
 
     Raises:
         msgspec.ValidationError: with the field.
     """
-    try:
-        datetime.datetime.fromisoformat(results.started)
-    except ValueError as error:
-        raise msgspec.ValidationError(f"{error} - at `$.started`") from error
     for number, launch in enumerate(results.launches):
         for place, answer in enumerate(launch.answer_tokens):
             if not answer.is_whole:

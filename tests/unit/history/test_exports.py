@@ -1,5 +1,6 @@
 """History exports: CSV and OpenMetrics that a dashboard reads."""
 
+import msgspec
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from perfgate.history.exports import openmetrics, to_csv
@@ -47,3 +48,16 @@ def test_the_newest_value_of_each_case():
     # 2026-06-02T12:00:00Z
     assert [1_780_401_600] == [float(s.timestamp) for s in value.samples]
     assert [0.0] == [s.value for s in good.samples]
+
+
+def test_a_run_without_a_time_has_a_value():
+    """Its file was edited: other cases are exported all the same."""
+    odd = msgspec.structs.replace(entry(1, 8.0), started="yesterday")
+
+    text = openmetrics([odd])
+
+    samples = []
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            samples.append((sample.value, sample.timestamp))
+    assert [(8.0, None), (1.0, None)] == samples

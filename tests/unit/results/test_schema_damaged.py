@@ -94,17 +94,6 @@ def test_half_an_answer_is_refused(tmp_path, field):
     assert "$.launches[1].answer_tokens[1]" in refused.value.seen
 
 
-def test_a_time_that_is_none_is_refused(tmp_path):
-    """It would go into the history, whose exports need it."""
-    path = save(file_fuzz.whole_run(), tmp_path)
-    tree = json.loads(path.read_text())
-    tree["started"] = "yesterday"
-    path.write_text(json.dumps(tree))
-
-    with pytest.raises(RunDataError, match=r"\$\.started"):
-        load(tmp_path)
-
-
 def test_a_key_that_is_there_twice_is_refused(tmp_path):
     """A decoder would take the last one, and drop the first."""
     path = save(file_fuzz.whole_run(), tmp_path)
