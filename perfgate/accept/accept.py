@@ -137,7 +137,7 @@ def accept(
     files, lost = {}, {}
     for path, group in groups.items():
         files[path], lost[path] = merged(path, store.file(path), group)
-    _refuse_cases(accepted, runs, lost)
+    _refuse_cases(accepted, runs, [*_mixed(groups), *_lost(lost, choice)])
     excused = _excused(accepted, runs, store, choice)
     if write:
         for path, group in groups.items():
@@ -379,18 +379,56 @@ def _objections(
     return objections
 
 
-def _refuse_cases(
-    accepted: Sequence[Proposal],
-    runs: Sequence[RunResults],
-    lost: Mapping[Path, Sequence[str]],
-) -> None:
-    objections = [*_objections(accepted, runs), *_cut_off(accepted, runs)]
+def _mixed(groups: Mapping[Path, Sequence[Proposal]]) -> list[str]:
+    """Objections to files whose cases were measured in different configurations.
+
+    Runs of different cases may be: each case alone has but one of them.
+    """
+    objections = []
+    for path, group in groups.items():
+        last = group[-1]
+        for proposal in group:
+            names = formatting.differing(last.identity, proposal.identity)
+            if names:
+                objections.append(
+                    f"{path}: {proposal.case.metric} and {last.case.metric} were "
+                    "measured in different configurations "
+                    f"({formatting.listed(names)}): accept the runs of one of them"
+                )
+                break
+    return objections
+
+
+def _lost(lost: Mapping[Path, Sequence[str]], choice: Choice) -> list[str]:
+    """Objections to files whose other metrics were of another configuration."""
+    remedy = "measure the whole load, or keep both with another --baselines"
+    if choice.only:
+        remedy = "leave out --only"
+    objections = []
     for path, names in lost.items():
         if names:
             objections.append(
                 f"{path}: its launches measured another configuration, so "
-                f"{', '.join(names)} would be lost; leave out --only"
+                f"{', '.join(names)} would be lost: {remedy}"
             )
+    return objections
+
+
+def _refuse_cases(
+    accepted: Sequence[Proposal],
+    runs: Sequence[RunResults],
+    about_files: Sequence[str],
+) -> None:
+    """Raise with every objection to a case or a file.
+
+    Args:
+        about_files: objections to what would be written.
+    """
+    objections = [
+        *_objections(accepted, runs),
+        *_cut_off(accepted, runs),
+        *about_files,
+    ]
     if objections:
         cases = formatting.count(len(accepted), "case")
         raise RecordingRefused(

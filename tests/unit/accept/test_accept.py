@@ -378,6 +378,50 @@ def test_reported_only_stays_so_until_it_is_said_otherwise(saved, store):
     )
 
 
+def reconfigured(folder, *arguments):
+    """The stored run, as if its server had these arguments."""
+    results = rundata.load(folder)
+    (server,) = results.servers.values()
+    config = msgspec.structs.replace(server.config, extra_args=arguments)
+    load = msgspec.structs.replace(m.MOE_LOAD, server=config)
+    cases = [
+        msgspec.structs.replace(case, numerator=load) for case in results.cases
+    ]
+    results = msgspec.structs.replace(
+        results,
+        cases=tuple(cases),
+        servers={config.key: msgspec.structs.replace(server, config=config)},
+    )
+    rundata.save(results, folder)
+    return folder
+
+
+def test_runs_of_different_things_share_no_file(saved, store):
+    """Each case alone has one configuration, and the file would have that of the last."""
+    first = reconfigured(saved(1, 1000.0), "--slow")
+    second = saved(2, 1000.0, cases=(m.ITL,))
+
+    with pytest.raises(RecordingRefused, match=r"\(server_args\)"):
+        taken([first, second], store)
+
+    assert not store.path(m.THROUGHPUT, "h200x2").exists()
+
+
+@pytest.mark.parametrize(
+    ("only", "remedy"),
+    [((), "measure the whole load"), (("*/itl_*",), "leave out --only")],
+)
+def test_remedy_of_what_would_be_lost_can_be_followed(
+    saved, store, only, remedy
+):
+    """`--only` can be left out only where it was given."""
+    taken([saved(1, 1000.0)], store)
+    other = reconfigured(saved(2, 1000.0, cases=(m.ITL,)), "--slow")
+
+    with pytest.raises(RecordingRefused, match=remedy):
+        taken([other], store, only=only, replace=True)
+
+
 def test_known_regression(saved, store):
     """A loss is accepted until a day: the launches stay, the entry holds loss and reason.
 
