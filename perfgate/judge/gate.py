@@ -463,7 +463,7 @@ class _Bench:
             mde=comparison.mde,
             excluded=comparison.excluded,
             allowed=fraction_of(comparison.allowed, self.higher),
-            fail_over=comparison.ceiling,
+            fail_over=comparison.fail_over,
             noise=noise.sigma,
             moved=ratio.moved_side(
                 self.observation.sides, comparison.recorded_sides

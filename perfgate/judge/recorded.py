@@ -180,11 +180,19 @@ class Comparison:
         return max(min(self.threshold, ceiling), self._floor_loss)
 
     @property
+    def _limit(self) -> float:
+        """The loss that must be excluded: the ceiling, or the floor where that is more."""
+        return max(log_loss(self.ceiling, self.higher), self._floor_loss)
+
+    @property
+    def fail_over(self) -> float:
+        """The same as a fraction."""
+        return fraction_of(self._limit, self.higher)
+
+    @property
     def is_excluded(self) -> bool:
         """Whether a loss above the ceiling, or of more than the floor, is excluded."""
-        ceiling = log_loss(self.ceiling, self.higher)
-        limit = max(ceiling, self._floor_loss)
-        return self.loss + self.margin <= limit
+        return self.loss + self.margin <= self._limit
 
     @property
     def is_above_floor(self) -> bool:
@@ -300,10 +308,10 @@ class Comparison:
             template = wording.PASSED
         elif judgement.outcome is Outcome.NOT_EXCLUDED:
             template = wording.NOT_EXCLUDED
-        extra = formatting.extra_digits(self.excluded, [self.ceiling])
+        extra = formatting.extra_digits(self.excluded, [self.fail_over])
         text = template.format(
             excluded=formatting.percent(self.excluded, extra),
-            ceiling=formatting.percent(self.ceiling, extra),
+            ceiling=formatting.percent(self.fail_over, extra),
             **fields,
         )
         if judgement.outcome is Outcome.REGRESSED and self.mixed is not None:
@@ -400,13 +408,19 @@ class Comparison:
         )
 
     def _about_ceiling(self) -> list[str]:
-        """Where the target effect or the noise leaves the ceiling without effect."""
-        ceiling = formatting.percent(self.ceiling)
+        """Where target effect, floor or noise leave the ceiling without effect."""
+        ceiling = formatting.percent(self.fail_over)
         lines = []
-        if self.policy.fail_over < self.target_effect:
+        if self.fail_over > self.ceiling:
+            metric = self.baseline.metric
+            floor = formatting.number(metric.floor, metric.unit)
+            lines.append(
+                wording.CEILING_OF_FLOOR.format(floor=floor, ceiling=ceiling)
+            )
+        elif self.policy.fail_over < self.target_effect:
             lines.append(wording.CEILING_RAISED.format(ceiling=ceiling))
         threshold = fraction_of(self.threshold, self.higher)
-        if threshold > self.ceiling:
+        if threshold > self.fail_over:
             lines.append(
                 wording.CEILING_HIDDEN.format(
                     ceiling=ceiling, threshold=formatting.percent(threshold)
@@ -448,9 +462,8 @@ class Comparison:
 
     def _advice_to_see(self) -> str:
         """What would exclude a loss above the ceiling."""
-        ceiling = log_loss(self.ceiling, self.higher)
-        needed = launches_to_exclude(self.noise, ceiling)
-        fields = {"ceiling": formatting.percent(self.ceiling)}
+        needed = launches_to_exclude(self.noise, self._limit)
+        fields = {"ceiling": formatting.percent(self.fail_over)}
         if needed is None:
             return wording.TOO_NOISY.format(**fields)
         recorded, current = needed

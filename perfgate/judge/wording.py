@@ -514,6 +514,7 @@ CEILING_HIDDEN = (
     "The noise bound lies above the ceiling: a loss between {ceiling} and {threshold} is "
     "NOT_EXCLUDED, and no regression."
 )
+CEILING_OF_FLOOR = "A loss of less than {floor} never counts, so the ceiling is {ceiling} here."
 CEILING_RAISED = "A ceiling below the target effect counts as {ceiling}."
 
 

@@ -83,8 +83,8 @@ class Verdict(
             confidence.
         allowed: the loss, as a fraction, beyond which it cannot pass: the smaller of
             threshold and ceiling, but never below the floor.
-        fail_over: the ceiling, as a fraction: a case passes only where a loss above it
-            is excluded.
+        fail_over: the ceiling, as a fraction, but never below the floor: a case passes
+            only where a loss above it is excluded.
         noise: launch-to-launch variation of the baseline, as a fraction.
         launches: valid launches, or pairs, that the verdict rests on.
         moved: which side of a ratio moved, where both are known.

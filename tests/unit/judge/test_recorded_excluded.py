@@ -219,3 +219,27 @@ def test_one_recorded_launch_finds_a_loss_of_2_percent_of_the_itl():
 
     assert log_loss(0.02, higher_is_better=False) > thresholds[0]
     assert thresholds[0] < thresholds[1]
+
+
+@pytest.mark.parametrize(
+    ("value", "outcome"),
+    [(110.0, Outcome.PASSED), (117.0, Outcome.NOT_EXCLUDED)],
+)
+def test_a_floor_above_the_ceiling_is_the_number_that_decides(value, outcome):
+    """It is said as well: 20 of 100 never count, so a loss of 20 % must be excluded."""
+    noise = Noise(math.log(100.0), 0.03, 5.0, 6, 6, True)
+    baseline = recorded(ITL, [100.0] * 6, floor=20.0)
+    comparison = Comparison(ITL, seen(ITL, value), baseline, noise, GPU_RATE)
+
+    judgement = comparison.judgement(TODAY)
+
+    assert outcome is judgement.outcome
+    assert 0.20 == pytest.approx(comparison.fail_over)
+    assert (
+        "A loss of less than 20 ms never counts, so the ceiling is 20.0 % here."
+        in comparison.details(judgement)
+    )
+    is_open = outcome is Outcome.NOT_EXCLUDED
+    summary = comparison.summary(judgement, "ms")
+    assert is_open is ("a loss of 20.0 % is not excluded" in summary)
+    assert is_open is ("a loss of 20.0 %" in comparison.advice(judgement))
