@@ -57,6 +57,20 @@ def loss(
     return -abs(change)
 
 
+def left_open(change: float, moved: Side | None, higher: bool) -> float:
+    """The loss (log) that a ratio which counts as a gain may hide: that of its worse side.
+
+    A side may lose up to the tolerance of `loss`. Where both moved alike the ratio lost no
+    more than it changed. Arguments as of `loss`.
+    """
+    if moved is None:
+        return abs(change)
+    losses = list(moved)
+    if higher:
+        losses = [-side for side in moved]
+    return min(abs(change), max(0.0, *losses))
+
+
 def moved_side(
     current: Sequence[Side], baseline: Sequence[Side]
 ) -> Moved | None:

@@ -100,6 +100,15 @@ class Comparison:
         return loss
 
     @property
+    def _open_loss(self) -> float:
+        """The loss from which the margin counts: a ratio's gain may hide that of a side."""
+        if not self.case.is_ratio or self.loss > 0:
+            return self.loss
+        change = math.log(self.observation.value / self.noise.reference)
+        moved = ratio.moves(self.observation.sides, self.recorded_sides)
+        return ratio.left_open(change, moved, self.higher)
+
+    @property
     def target_effect(self) -> float:
         """The loss to catch, as a fraction."""
         return target_effect_of(self.baseline, self.policy)
@@ -157,7 +166,7 @@ class Comparison:
     @property
     def excluded(self) -> float:
         """The smallest loss that is excluded, as a fraction; 0 where any is."""
-        return max(0.0, fraction_of(self.loss + self.margin, self.higher))
+        return max(0.0, fraction_of(self._open_loss + self.margin, self.higher))
 
     @property
     def _floor_loss(self) -> float:
@@ -192,7 +201,7 @@ class Comparison:
     @property
     def is_excluded(self) -> bool:
         """Whether a loss above the ceiling, or of more than the floor, is excluded."""
-        return self.loss + self.margin <= self._limit
+        return self._open_loss + self.margin <= self._limit
 
     @property
     def is_above_floor(self) -> bool:

@@ -8,6 +8,7 @@ import math
 import random
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from perfgate.judge import noise_table
@@ -243,3 +244,57 @@ def test_a_floor_above_the_ceiling_is_the_number_that_decides(value, outcome):
     summary = comparison.summary(judgement, "ms")
     assert is_open is ("a loss of 20.0 % is not excluded" in summary)
     assert is_open is ("a loss of 20.0 %" in comparison.advice(judgement))
+
+
+def ratio_of(above, below, sigma=0.03):
+    """A launch with these sides against launches of 1,000 over 1,000."""
+    launch = seen(RATIO, above / below).samples[0]
+    current = msgspec.structs.replace(
+        launch, numerator=above, denominator=below
+    )
+    baseline = recorded(RATIO, [1.0] * 6)
+    launches = []
+    for sample in baseline.metric.launches:
+        launches.append(
+            msgspec.structs.replace(
+                sample, numerator=1000.0, denominator=1000.0
+            )
+        )
+    observation = dataclasses.replace(
+        seen(RATIO, above / below), samples=(current,)
+    )
+    noise = Noise(0.0, sigma, 5.0, 6, 6, True)
+    return Comparison(
+        RATIO, observation, baseline.with_launches(launches), noise, GPU_RATE
+    )
+
+
+@pytest.mark.parametrize(
+    ("above", "below", "lost"),
+    [
+        (1000.0, 1000.0, 0.0),
+        (920.0, 1000.0, 0.08),
+        (970.0, 1030.0, 0.03),
+        (1000.0, 1080.0, 0.0),
+        (960.0, 961.0, 0.00104),
+    ],
+    ids=["equal", "lost", "both", "gained", "slower machine"],
+)
+def test_a_ratio_excludes_no_loss_that_one_side_had(above, below, lost):
+    """A side may lose up to the tolerance, and the ratio still counts as a gain.
+
+    -8 % by a numerator that lost 8 % had been PASSED with "a loss above 0.0 % is
+    excluded", where an equal ratio was NOT_EXCLUDED.
+    """
+    comparison = ratio_of(above, below)
+
+    expected = log_loss(lost, higher_is_better=True) + comparison.margin
+    assert expected == pytest.approx(
+        log_loss(comparison.excluded, higher_is_better=True), abs=1e-5
+    )
+    assert Outcome.NOT_EXCLUDED is outcome_of(comparison)
+
+
+def test_a_ratio_whose_side_gained_passes_where_the_noise_is_small():
+    """Nothing was lost, so only the margin is left open."""
+    assert Outcome.PASSED is outcome_of(ratio_of(1000.0, 1030.0, sigma=0.01))
