@@ -73,7 +73,7 @@ def test_a_machine_does_not_fail_for_being_another_one():
 def test_an_unchanged_run_never_fails_vs_the_rest():
     """Also where its machine had recorded one launch at most, and others lend their variation.
 
-    Only a TTFT, or a value close to the ceiling, leaves a loss open.
+    Only a TTFT, a value close to the ceiling, or a side of a ratio leaves a loss open.
     """
     store, said, narrow = Store(ROOT / "baselines"), Counter(), 0
     for results in map(rundata.load, FOLDERS):
@@ -92,4 +92,4 @@ def test_an_unchanged_run_never_fails_vs_the_rest():
     assert said[Outcome.PASSED] > 150
     assert narrow > 50
     assert set(said).isdisjoint(ALWAYS_RED | {Outcome.INCOMPARABLE})
-    assert said[Outcome.NOT_EXCLUDED] < 0.15 * said[Outcome.PASSED]
+    assert said[Outcome.NOT_EXCLUDED] < 0.18 * said[Outcome.PASSED]
