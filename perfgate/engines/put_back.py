@@ -16,10 +16,56 @@ from perfgate.engines.variables import installed_modules
 from perfgate.errors import Failure, describe_error
 
 HELP_TIMEOUT_S = 300.0
+# What vLLM logs of a backend of the experts -> what --moe-backend calls it: one name for all
+# number formats and for batched experts. Others are chosen by other means, if at all.
+VLLM_MOE_BACKENDS: Mapping[str, str] = {
+    "TRITON": "triton",
+    "BATCHED_TRITON": "triton",
+    "TRITON_MXFP8": "triton",
+    "TRITON_UNFUSED": "triton_unfused",
+    "DEEPGEMM": "deep_gemm",
+    "BATCHED_DEEPGEMM": "deep_gemm",
+    "DEEPGEMM_MXFP4": "deep_gemm",
+    "VLLM_CUTLASS": "cutlass",
+    "BATCHED_VLLM_CUTLASS": "cutlass",
+    "FLASHINFER_TRTLLM": "flashinfer_trtllm",
+    "FLASHINFER_TRTLLM_MXFP4_BF16": "flashinfer_trtllm",
+    "FLASHINFER_CUTLASS": "flashinfer_cutlass",
+    "FLASHINFER_CUTLASS_MXFP4_BF16": "flashinfer_cutlass",
+    "FLASHINFER_CUTEDSL": "flashinfer_cutedsl",
+    "FLASHINFER_CUTEDSL_BATCHED": "flashinfer_cutedsl",
+    "FLASHINFER_B12X": "flashinfer_b12x",
+    "B12X": "b12x",
+    "MARLIN": "marlin",
+    "HUMMING": "humming",
+    "AITER": "aiter",
+    "ROCM_AITER": "aiter",
+    "AITER_MXFP4_BF16": "aiter",
+    "AITER_MXFP8": "aiter",
+    "AITER_TRITON_MXFP4_BF16": "aiter_triton_mxfp4_bf16",
+    "HPC": "hpc",
+    "RDNA3": "rdna3",
+    "EMULATION": "emulation",
+}
+# A type of torch, as SGLang logs that of the KV cache -> what --kv-cache-dtype calls it.
+SGLANG_CACHE_DTYPES: Mapping[str, str] = {
+    "bfloat16": "bfloat16",
+    "float8_e4m3fn": "fp8_e4m3",
+    "float8_e4m3fnuz": "fp8_e4m3",
+    "float8_e5m2": "fp8_e5m2",
+    "float8_e5m2fnuz": "fp8_e5m2",
+}
+
+
+def _each(option: str, names: Mapping[str, str]) -> dict[str, str]:
+    """The argument for each value, by the option's name for it."""
+    return {value: f"{option} {name}" for value, name in names.items()}
+
+
 # Engine -> choice -> argument: a template, or one for each value.
 ARGUMENTS: Mapping[str, Mapping[str, str | Mapping[str, str]]] = {
     "vllm": {
-        "moe_backend": "--moe-backend {lower}",
+        "moe_backend": _each("--moe-backend", VLLM_MOE_BACKENDS),
         "attention_backend": "--attention-backend {value}",
         "chunked_prefill_tokens": "--max-num-batched-tokens {value}",
         "max_num_seqs": "--max-num-seqs {value}",
@@ -42,7 +88,7 @@ ARGUMENTS: Mapping[str, Mapping[str, str | Mapping[str, str]]] = {
         "chunked_prefill_tokens": "--chunked-prefill-size {value}",
         "max_num_seqs": "--max-running-requests {value}",
         "sampling_backend": "--sampling-backend {value}",
-        "kv_cache_dtype": "--kv-cache-dtype {value}",
+        "kv_cache_dtype": _each("--kv-cache-dtype", SGLANG_CACHE_DTYPES),
         "kv_block_size": "--page-size {value}",
         "graphs": {"off": "--disable-cuda-graph"},
         "async_scheduling": {"off": "--disable-overlap-schedule"},
@@ -50,7 +96,8 @@ ARGUMENTS: Mapping[str, Mapping[str, str | Mapping[str, str]]] = {
     },
 }
 _VALUE = re.compile(r"\w[\w-]*")
-_OFF = "off"  # no value of an argument that takes one
+# No values of an argument that takes one.
+_NO_VALUES = frozenset({"off", "none"})
 # Takes a command and its variables, and returns what it prints.
 Run = Callable[[Sequence[str], Mapping[str, str]], str]
 
@@ -64,7 +111,7 @@ def argument(engine: str, choice: str, before: str) -> str:
     template = ARGUMENTS.get(engine, {}).get(choice, "")
     if not isinstance(template, str):
         return template.get(before, "")
-    if before == _OFF or not _VALUE.fullmatch(before):
+    if before in _NO_VALUES or not _VALUE.fullmatch(before):
         return ""
     return template.format(value=before, lower=before.lower())
 

@@ -14,6 +14,10 @@ from tests.support.plans import fake_plan
     ("engine", "choice", "before", "written"),
     [
         ("vllm", "moe_backend", "TRITON", "--moe-backend triton"),
+        ("vllm", "moe_backend", "DEEPGEMM", "--moe-backend deep_gemm"),
+        ("vllm", "moe_backend", "VLLM_CUTLASS", "--moe-backend cutlass"),
+        ("vllm", "moe_backend", "ROCM_AITER", "--moe-backend aiter"),
+        ("vllm", "moe_backend", "CPU", ""),
         (
             "vllm",
             "attention_backend",
@@ -33,6 +37,15 @@ from tests.support.plans import fake_plan
         ("vllm", "moe_config", "E=8.json", ""),
         ("vllm", "chunked_prefill_tokens", "off", ""),
         ("sglang", "moe_backend", "triton", "--moe-runner-backend triton"),
+        (
+            "sglang",
+            "kv_cache_dtype",
+            "float8_e4m3fn",
+            "--kv-cache-dtype fp8_e4m3",
+        ),
+        ("sglang", "kv_cache_dtype", "float16", ""),
+        ("sglang", "chunked_prefill_tokens", "none", ""),
+        ("sglang", "kv_block_size", "none", ""),
         ("sglang", "graphs", "on", ""),
         ("sglang", "graphs", "off", "--disable-cuda-graph"),
         ("another", "graphs", "on", ""),

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from perfgate.engines import environment, sglang_log, vllm_log
+from perfgate.engines import environment, put_back, sglang_log, vllm_log
 from perfgate.engines.base import ServerConfig
 from perfgate.errors import Failure
 
@@ -268,3 +268,19 @@ def test_limits_of_sglang_are_read(sglang):
 
     assert "64" == facts.settings["chunked_prefill_tokens"]
     assert "64" == facts.effective["max_num_seqs"]
+
+
+def test_each_backend_of_the_experts_can_be_put_back(vllm):
+    """`--moe-backend` has other names than the log: each one is among its values."""
+    known = set(texts(vllm / "config" / "kernel.py"))
+
+    assert set() == set(put_back.VLLM_MOE_BACKENDS.values()) - known
+
+
+def test_each_type_of_the_cache_can_be_put_back(sglang):
+    """`--kv-cache-dtype` has names of its own for torch's types."""
+    known: set[str] = set()
+    for file in sglang.glob("srt/arg_groups/fields/*.py"):
+        known.update(texts(file))
+
+    assert set() == set(put_back.SGLANG_CACHE_DTYPES.values()) - known
