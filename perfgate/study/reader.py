@@ -266,6 +266,12 @@ def _merge_pair(file: StudyToml, table: dict[str, Any], place: str) -> None:
         )
     if "pair" in table:
         pair = table.pop("pair")
+        if not isinstance(pair, str):
+            file.refuse(
+                place,
+                f"pair is {pair!r}",
+                "write the name of a pair in quotes, or pairs with a list of them",
+            )
         file.check_name(pair, file.tables("pairs"), place, "pair")
         table["pairs"] = [pair]
 
@@ -333,7 +339,7 @@ def _check_held(
 
 
 def _check_placeholders(file: StudyToml, text: str) -> None:
-    """Every {name} of a claim is one of `QUANTITIES`."""
+    """Every {name} of a claim is one of `QUANTITIES`, in a format of numbers."""
     names = []
     try:
         for _, name, _, _ in string.Formatter().parse(text):
@@ -346,6 +352,14 @@ def _check_placeholders(file: StudyToml, text: str) -> None:
             "write {name:.1f}, and {{ for a brace",
         )
     file.check_keys(names, QUANTITIES, "claims")
+    try:
+        text.format(**dict.fromkeys(QUANTITIES, 1.0))
+    except (ValueError, LookupError) as error:
+        file.refuse(
+            "claims",
+            f"arithmetic: {text!r}: {error}",
+            "write a number's format behind the colon: {name:.1f}",
+        )
 
 
 def _check_roles(

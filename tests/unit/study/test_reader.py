@@ -219,6 +219,14 @@ def test_a_platform_inherits_from_another(tmp_path):
             ('engines = ["vllm"]', "schema = 9"),
             ["schema is 9", "write schema = 1"],
         ),
+        (
+            ('pair = "both"', 'pair = ["both"]'),
+            ["platforms.cpu", "pair is ['both']", "in quotes"],
+        ),
+        (
+            ('pair = "both"', "pair = 5"),
+            ["platforms.cpu", "pair is 5", "in quotes"],
+        ),
     ],
     ids=lambda value: value[1][:24] if isinstance(value, tuple) else "",
 )
@@ -234,6 +242,20 @@ def test_a_claim_of_an_unknown_quantity_is_refused(tmp_path):
     claim = '[[claims]]\npair = "both"\nclaim = "x"\nholds = true\narithmetic = "{shard_gb:.1f}"\n'
 
     assert "did you mean shared_gb?" in refused(tmp_path, text=TEXT + claim)
+
+
+@pytest.mark.parametrize(
+    "number",
+    ["shared_gb:d", "shared_gb!x", "shared_gb:.1q", "shared_gb:{width}"],
+)
+def test_a_claim_in_no_format_of_numbers_is_refused(tmp_path, number):
+    """As the file is read, and not by a traceback of `perfgate estimate`."""
+    claim = (
+        '[[claims]]\npair = "both"\nclaim = "x"\nholds = true\n'
+        f'arithmetic = "{{{number}}}"\n'
+    )
+
+    assert "{name:.1f}" in refused(tmp_path, text=TEXT + claim)
 
 
 def test_the_shipped_study_is_complete():
