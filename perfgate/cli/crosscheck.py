@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from perfgate import locations
 from perfgate.cli.numbers import FiniteRange
 from perfgate.engines.registry import ENGINES
 
@@ -116,7 +117,7 @@ def crosscheck(
     from perfgate.load.workload import Workload
 
     rounds, tolerance = options["rounds"], options["tolerance"]
-    python = shutil.which(Path(client_python).expanduser())
+    python = shutil.which(locations.expanded(client_python))
     if python is None:
         raise ClientFailed(
             tried=f"running the {client} client with --client-python {client_python}",

@@ -39,7 +39,7 @@ def _below(file: StudyToml, above: list[Path]) -> StudyToml | None:
         file.refuse("", f"like is {name!r}", f'write like = "{SHIPPED}"')
     path = shipped().study
     if name != SHIPPED:
-        path = (file.path.parent / Path(name).expanduser()).resolve()
+        path = file.place_of(name)
     if path.resolve() in above:
         file.refuse("", f"like: {path} is based on this file", "remove `like`")
     below = StudyToml(path, load_toml(path, "the study"))
@@ -60,8 +60,10 @@ def _merged(below: StudyToml, file: StudyToml) -> dict[str, Any]:
         data[kind] = tables
     data["workloads"] = _merged_sets(below, file)
     claims = file.data.get("claims", [])
-    if isinstance(claims, list):
-        below_claims = below.data.get("claims", [])
+    below_claims = below.data.get("claims", [])
+    if not isinstance(below_claims, list):
+        data["claims"] = below_claims  # the reader refuses it
+    elif isinstance(claims, list):
         data["claims"] = [*below_claims, *claims]
     return data
 
@@ -82,15 +84,17 @@ def _with_whole_paths(file: StudyToml) -> dict[str, Any]:
     for kind in ("models", "datasets"):
         tables = {}
         for name, table in file.tables(kind).items():
-            tables[name] = _with_whole_path(file.path.parent, table)
+            tables[name] = _with_whole_path(file, table)
         data[kind] = tables
     return data
 
 
-def _with_whole_path(folder: Path, table: Mapping[str, Any]) -> dict[str, Any]:
+def _with_whole_path(
+    file: StudyToml, table: Mapping[str, Any]
+) -> dict[str, Any]:
     whole = dict(table)
     for key in ("folder", "config", "file"):
         value = whole.get(key)
         if isinstance(value, str):
-            whole[key] = str((folder / Path(value).expanduser()).resolve())
+            whole[key] = str(file.place_of(value))
     return whole

@@ -80,7 +80,7 @@ def check_quantization(file: StudyToml, place: str, name: str) -> None:
 def _model_folder(file: StudyToml, name: str, row: ModelTable) -> Path | None:
     if row.folder is None:
         return None
-    folder = _resolve(file, row.folder)
+    folder = file.place_of(row.folder)
     if not folder.is_dir():
         file.refuse(
             f"models.{name}",
@@ -88,11 +88,6 @@ def _model_folder(file: StudyToml, name: str, row: ModelTable) -> Path | None:
             "correct the path",
         )
     return folder
-
-
-def _resolve(file: StudyToml, path: str) -> Path:
-    """A path in the study file; a relative one starts at the file's folder."""
-    return (file.path.parent / Path(path).expanduser()).resolve()
 
 
 def _shape(
@@ -117,7 +112,7 @@ def _config_path(
     table = f"models.{name}"
     path = folder
     if isinstance(row.config, str):
-        path = _resolve(file, row.config)
+        path = file.place_of(row.config)
     elif path is None and row.hub_id is not None:
         path = _cached_config(file, table, row.hub_id)
     if path is None:

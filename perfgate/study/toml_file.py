@@ -10,7 +10,7 @@ from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
-from perfgate import formatting
+from perfgate import formatting, locations
 from perfgate.errors import Failure, describe_error
 
 Table = TypeVar("Table", bound=msgspec.Struct)
@@ -35,6 +35,10 @@ class StudyToml:
             seen=f"{place}: {seen}",
             remedy=remedy,
         )
+
+    def place_of(self, path: str) -> Path:
+        """A path that the file names; a relative one starts at the file's folder."""
+        return (self.path.parent / locations.expanded(path)).resolve()
 
     def table(self, value: Any, name: str) -> dict[str, Any]:
         """The value, which must be a table."""

@@ -83,6 +83,18 @@ def test_bad_input_is_a_message():
     assert "nowhere/config.json" in result.output
 
 
+def test_the_home_of_an_unknown_user_is_a_message():
+    """The path is told as it was written."""
+    for words in (
+        ["~nobody-here/config.json"],
+        ["mixtral-8x7b", "--routing", "~nobody-here/run"],
+    ):
+        result = run(*words)
+
+        assert 1 == result.exit_code
+        assert "~nobody-here" in result.output
+
+
 def test_another_precision_can_be_asked_for():
     """Of the weights, as an engine makes it while loading, and of the KV cache."""
     words = ("--tp", "1", "--versus", "none")

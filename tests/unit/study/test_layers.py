@@ -83,3 +83,28 @@ def test_mistakes_are_named(tmp_path, like, expected):
 
     for text in expected:
         assert text in str(caught.value)
+
+
+def test_claims_below_that_are_no_list_are_refused(tmp_path):
+    """As where the file itself has them."""
+    write(tmp_path / "house.toml", "claims = 5\n" + SMALL)
+    path = write(tmp_path / "study.toml", 'like = "house.toml"\n')
+
+    with pytest.raises(BadStudy, match=r"claims.*is not a list of tables"):
+        read_study(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'like = "~nobody-here/study.toml"\n',
+        'like = "shipped"\n[models.m]\nfolder = "~nobody-here/m"\n',
+        'like = "shipped"\n[models.m]\nconfig = "~nobody-here/m"\n',
+    ],
+)
+def test_the_home_of_an_unknown_user_is_no_folder(tmp_path, text):
+    """The message has the path as it was written."""
+    path = write(tmp_path / "study.toml", text)
+
+    with pytest.raises(BadStudy, match="~nobody-here"):
+        read_study(path)
