@@ -29,7 +29,7 @@ from perfgate.run.launch_runner import LaunchRunner, start_launch
 
 
 class NotPutBack(Failure):
-    """The engine does not know the argument, or the load gave no value with it."""
+    """Nothing was lost, the argument is unknown, or the load gave no value with it."""
 
 
 def proof(
@@ -53,6 +53,7 @@ def proof(
         load=subject.workload.name,
     )
     try:
+        _refuse_without_loss(subject)
         _refuse_unknown(launcher, candidate, back.argument)
         before, name = verdict.baseline or 0.0, "the baseline"
         if base is not None:
@@ -62,6 +63,18 @@ def proof(
         return msgspec.structs.replace(row, problem=failure.seen)
     return msgspec.structs.replace(
         row, base=name, before=before, now=now, without=verdict.change or 0.0
+    )
+
+
+def _refuse_without_loss(subject: Subject) -> None:
+    """Refuse a server that lost nothing itself: of a red ratio the other one may have."""
+    verdict = subject.worst
+    if (verdict.worse_by or 0.0) > 0:
+        return
+    raise NotPutBack(
+        tried=f"putting back what {subject.config.key} chose",
+        seen=f"{verdict.metric} of {subject.workload.name} has lost nothing",
+        remedy="look at the other server of the ratio",
     )
 
 

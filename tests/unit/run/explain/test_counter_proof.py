@@ -1,7 +1,9 @@
 """Counter-proof: base and candidate with the argument, measured once; problems are told."""
 
+import dataclasses
 import types
 
+import msgspec
 import pytest
 
 from perfgate.engines.base import ServerConfig
@@ -30,6 +32,7 @@ SUBJECT = Subject(
         baseline=100.0,
         value=40.0,
         change=-0.6,
+        worse_by=0.6,
         summary="",
     ),
     output_tokens=32,
@@ -131,6 +134,27 @@ def test_without_a_base_the_baseline_counts(measuring):
         proof.before,
         proof.now,
     )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"value": 100.0, "change": 0.0, "worse_by": 0.0},
+        {"value": 110.0, "change": 0.1, "worse_by": -0.1},
+        {"worse_by": None},
+    ],
+)
+def test_what_lost_nothing_is_not_put_back(measuring, changes):
+    """Of a red ratio the other server may have: there is no loss of which to have a share."""
+    measuring()
+    launcher = FakeLauncher()
+    worst = msgspec.structs.replace(SUBJECT.worst, **changes)
+    subject = dataclasses.replace(SUBJECT, worst=worst)
+
+    proof = counter_proof.proof(launcher, (BASE, CANDIDATE), subject, BACK)
+
+    assert "closed-c16 has lost nothing" in proof.problem
+    assert [] == launcher.plans
 
 
 def test_an_argument_that_is_not_listed_is_a_problem(measuring):
