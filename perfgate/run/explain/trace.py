@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ _BROKEN = (
     KeyError,
     TypeError,
     AttributeError,
+    OverflowError,
+    RecursionError,
 )
 
 
@@ -153,9 +156,12 @@ def _until_events(file: IO[str]) -> str:
 
 def _span(event: Event) -> Span:
     begin_us = float(event["ts"])
+    end_us = begin_us + float(event.get("dur", 0.0))
+    if not math.isfinite(end_us):
+        raise ValueError(f"{event['name']} ends at {end_us} us")
     return Span(
         name=str(event["name"]),
         begin_us=begin_us,
-        end_us=begin_us + float(event.get("dur", 0.0)),
+        end_us=end_us,
         thread=(str(event["pid"]), str(event["tid"])),
     )

@@ -48,6 +48,12 @@ def test_ranges_are_kept_on_both_clocks(tmp_path):
         b'{"traceEvents": [{"ph": "X", "cat": "cpu_op"',
         b'{"traceEvents": [{"ph": "X", "cat": "cpu_op"}]}',
         b'{"traceEvents": [1]}',
+        b'{"traceEvents": [' + b"[" * 200_000,
+        *(
+            b'{"traceEvents": [{"ph": "X", "cat": "kernel", "name": "k", "pid": 1, '
+            b'"tid": 1, "ts": %b}]}' % number
+            for number in (b"NaN", b"Infinity", b"9" * 400)
+        ),
     ],
 )
 def test_a_broken_trace_is_named(tmp_path, content):
