@@ -57,19 +57,13 @@ def recorded(folder: Path, requests: int) -> Recorded:
     ranks: dict[Path, Trace] = {}
     for path in sorted(folder.rglob(TRACES), key=_rank_order):
         trace = read(path)
-        # A front end that is recorded too has no steps and no kernels.
-        if trace.kernels or trace.marks or trace.operators:
+        if trace.kernels or trace.operators or trace.marks:
             ranks[path] = trace
-    if any(trace.kernels or trace.marks for trace in ranks.values()):
-        ranks = {
-            path: trace
-            for path, trace in ranks.items()
-            if trace.kernels or trace.marks
-        }
-    if not ranks:
+    ranks = _of_ranks(ranks)
+    if not any(trace.kernels or trace.operators for trace in ranks.values()):
         raise UnreadableTrace(
             tried=f"reading traces in {folder}",
-            seen="no trace has an event",
+            seen="no trace has a kernel or an operator",
             remedy="read the server's log: the profiler may not have started",
         )
     on_gpu = any(trace.kernels for trace in ranks.values())
@@ -79,6 +73,31 @@ def recorded(folder: Path, requests: int) -> Recorded:
         phases=_phases(list(ranks.values()), requests),
         files=tuple(ranks),
     )
+
+
+def _of_ranks(traces: Mapping[Path, Trace]) -> dict[Path, Trace]:
+    """Those of ranks: a front end that is recorded too has no steps and no kernels.
+
+    Raises:
+        UnreadableTrace: a rank has no kernels, and others do.
+    """
+    on_gpu = any(trace.kernels for trace in traces.values())
+    if not on_gpu and not any(trace.marks for trace in traces.values()):
+        return dict(traces)
+    ranks = {}
+    for path, trace in traces.items():
+        if on_gpu and not trace.kernels and cutting.names_steps(trace):
+            raise UnreadableTrace(
+                tried=f"reading the trace {path}",
+                seen=f"{path.name} has steps and no kernels, and other ranks have some",
+                remedy=(
+                    "read the server's log: another profiler may hold the GPU of "
+                    "this rank"
+                ),
+            )
+        if trace.kernels or (trace.marks and not on_gpu):
+            ranks[path] = trace
+    return ranks
 
 
 def _rank_order(path: Path) -> tuple[int, str]:

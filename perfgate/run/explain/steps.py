@@ -93,6 +93,11 @@ def mark_of(span: Span) -> Mark | None:
     return Mark(span.begin_us, 0, size, span.thread)
 
 
+def names_steps(trace: Trace) -> bool:
+    """Whether a step was called while it was recorded."""
+    return any(mark_of(span) is not None for span in trace.marks)
+
+
 def steps_of(trace: Trace) -> list[Step]:
     """The steps of a rank that have an end; none where the trace names no steps."""
     marks = _marks(trace)

@@ -162,6 +162,37 @@ def test_no_trace_is_an_error(tmp_path):
         comparison.recorded(tmp_path, requests=4)
 
 
+def test_marks_alone_are_no_work(tmp_path):
+    """They have no phase that could be shown."""
+    marks = [traces.vllm_step(begin_us, 50, decodes=4) for begin_us in (0, 90)]
+    traces.write(tmp_path / "rank0.pt.trace.json", marks)
+
+    with pytest.raises(UnreadableTrace, match="no trace has a kernel"):
+        comparison.recorded(tmp_path, requests=4)
+
+
+def test_a_rank_without_kernels_is_an_error(tmp_path):
+    """It would look like one that takes part in no exchange, for which the others wait."""
+    work = {
+        0: traces.kernel("ncclDevKernel_AllReduce", 10, 70),
+        1: traces.operator("aten::mm", 10, 30),
+    }
+    for rank, event in work.items():
+        traces.write(
+            tmp_path / f"rank{rank}.pt.trace.json",
+            [
+                traces.vllm_step(0, 90, decodes=4),
+                event,
+                traces.vllm_step(100, 90, decodes=4),
+            ],
+        )
+
+    with pytest.raises(UnreadableTrace, match=r"rank1.*no kernels") as caught:
+        comparison.recorded(tmp_path, requests=4)
+
+    assert "another profiler" in caught.value.remedy
+
+
 def test_communication_of_each_rank_in_their_order(tmp_path):
     """The tenth comes after the second; the late one takes part for the shortest time."""
     for rank, length_us in ((0, 40), (2, 30), (10, 5)):
