@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
@@ -41,7 +42,8 @@ _UNCOUNTED = ("vision", "visual", "mtp")
 class Patterns:
     """Names of modules, with wildcards, or regular expressions after "re:".
 
-    A name stands for the modules inside of it too, and for the end of longer names.
+    A name stands for the modules inside of it too, and for any part of longer names
+    between dots: "self_attn" for that of each layer, as engines take it.
 
     Args:
         texts: the patterns.
@@ -63,19 +65,17 @@ class Patterns:
                 wildcards.append(fnmatch.translate(text))
                 wildcards.append(fnmatch.translate(f"{text}.*"))
             else:
-                self._names.add(text)
+                self._names.add(text.strip("."))
         if wildcards:
             self._expressions.append(re.compile("|".join(wildcards)))
 
     def matches(self, name: str) -> bool:
         """Whether a pattern stands for the module."""
-        if name in self._names:
-            return True
-        dot = name.find(".")
-        while dot >= 0:
-            if name[:dot] in self._names or name[dot + 1 :] in self._names:
+        parts = name.split(".")
+        edges = range(len(parts) + 1)
+        for begin, end in itertools.combinations(edges, 2):
+            if ".".join(parts[begin:end]) in self._names:
                 return True
-            dot = name.find(".", dot + 1)
         return any(one.match(name) for one in self._expressions)
 
 

@@ -19,6 +19,11 @@ NAME = "model.layers.3.mlp.gate_proj"
         ("model.layers.*.mlp", True),
         ("*gate_proj", True),
         ("re:.*mlp.*", True),
+        ("mlp", True),
+        ("layers.3", True),
+        ("model.layers.3.", True),
+        ("layers.30", False),
+        ("ayers.3", False),
         ("model.layers.30.mlp.gate_proj", False),
         ("gate", False),
         ("model.layers.*.self_attn", False),
@@ -26,7 +31,7 @@ NAME = "model.layers.3.mlp.gate_proj"
     ],
 )
 def test_patterns_of_modules(pattern, matches):
-    """Whole names, what is inside of a module, ends, wildcards, and expressions."""
+    """Whole names, parts of them between dots, wildcards, and expressions."""
     assert matches == Patterns([pattern]).matches(NAME)
 
 
@@ -72,6 +77,23 @@ def test_layers_may_differ_in_precision():
 
     assert [1, 47] == [times for times, _ in shape.told.counted()]
     assert [48] == [times for times, _ in whole.told.counted()]
+
+
+@pytest.mark.parametrize("name", ["self_attn", "model.layers.0."])
+def test_parts_of_names_are_left_out_of_awq(name):
+    """Wherever they stand in a module's name, as vLLM takes them."""
+    table = {"quant_method": "awq", "bits": 4, "group_size": 128}
+    changed = table | {"modules_to_not_convert": [name]}
+    regular = table | {"modules_to_not_convert": [f"re:.*{name}.*"]}
+
+    sizes = [
+        shape_of("qwen3-30b-a3b-fp8", quantization_config=one).weights_bytes(
+            "bfloat16"
+        )
+        for one in (table, changed, regular)
+    ]
+
+    assert sizes[0] < sizes[1] == sizes[2]
 
 
 def test_a_module_that_is_unknown_is_refused():
