@@ -142,7 +142,7 @@ def written_config(model: Model) -> dict[str, Any]:
     Qwen3MoeForCausalLM.
 
     Raises:
-        CannotMake: its config.json is unknown.
+        CannotMake: its config.json is unknown, or names no family.
 
     """
     if not model.config:
@@ -155,6 +155,12 @@ def written_config(model: Model) -> dict[str, Any]:
             ),
         )
     config = dict(model.config)
+    if not isinstance(config.get("model_type"), str):
+        raise CannotMake(
+            tried=f"writing the config.json of {model.name}",
+            seen="model_type is missing, by which an engine knows the family",
+            remedy="add model_type to its config, outside of text_config",
+        )
     for name in _LEFT_OUT:
         config.pop(name, None)
     words = config["model_type"].split("_")

@@ -24,6 +24,15 @@ FAMILIES = read_study(shipped().study.with_name("families.toml"))
 MODELS = CATALOGUE | FAMILIES.models
 
 
+def test_a_config_without_a_family_is_refused():
+    """The arithmetic takes that of text_config, and an engine needs one outside of it."""
+    model = tiny("llama-small")
+    inner = msgspec.structs.replace(model, config={"text_config": model.config})
+
+    with pytest.raises(CannotMake, match="model_type is missing"):
+        written_config(inner)
+
+
 @pytest.mark.parametrize("base", ["mixtral-small", "llama-small"])
 def test_every_parameter_is_written(tmp_path, base):
     """The files hold as many numbers as the arithmetic counts, and the index names each tensor."""
