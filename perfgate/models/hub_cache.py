@@ -35,14 +35,22 @@ class CachedModel:
 
 def cache_dir() -> Path:
     """The Hugging Face cache, by the environment variables of huggingface_hub."""
-    cache = os.environ.get("HF_HUB_CACHE")
-    if cache is not None:
-        return Path(cache)
+    for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        cache = os.environ.get(variable)
+        if cache is not None:
+            return _expanded(cache)
     home = os.environ.get("HF_HOME")
     if home is not None:
-        return Path(home) / "hub"
-    caches = os.environ.get("XDG_CACHE_HOME") or locations.home() / ".cache"
-    return Path(caches) / "huggingface" / "hub"
+        return _expanded(home) / "hub"
+    caches = os.environ.get("XDG_CACHE_HOME")
+    if caches:
+        return _expanded(caches) / "huggingface" / "hub"
+    return locations.home() / ".cache" / "huggingface" / "hub"
+
+
+def _expanded(path: str) -> Path:
+    """The path with the home folder for "~" and the values of variables, as the hub has it."""
+    return Path(os.path.expandvars(locations.expanded(path)))
 
 
 def find(hub_id: str) -> CachedModel:

@@ -79,14 +79,25 @@ def test_nothing_is_there(model):
     ("variables", "expected"),
     [
         ({"HF_HUB_CACHE": "/a"}, "/a"),
+        ({"HUGGINGFACE_HUB_CACHE": "/e", "HF_HOME": "/b"}, "/e"),
         ({"HF_HOME": "/b"}, "/b/hub"),
+        ({"HF_HUB_CACHE": "~/a", "HOME": "/d"}, "/d/a"),
+        ({"HF_HUB_CACHE": "$SCRATCH/a", "SCRATCH": "/s"}, "/s/a"),
+        ({"HF_HOME": "~/b", "HOME": "/d"}, "/d/b/hub"),
+        ({"XDG_CACHE_HOME": "~/c", "HOME": "/d"}, "/d/c/huggingface/hub"),
         ({"XDG_CACHE_HOME": "/c"}, "/c/huggingface/hub"),
         ({"HOME": "/d"}, "/d/.cache/huggingface/hub"),
     ],
 )
 def test_variables_name_the_cache(monkeypatch, variables, expected):
     """As huggingface_hub reads them, the first one that is set."""
-    for name in ("HF_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME", "HOME"):
+    for name in (
+        "HF_HUB_CACHE",
+        "HUGGINGFACE_HUB_CACHE",
+        "HF_HOME",
+        "XDG_CACHE_HOME",
+        "HOME",
+    ):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
