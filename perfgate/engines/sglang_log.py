@@ -25,6 +25,12 @@ _FACTS = tuple(
         ("kv_cache_tokens", r"KV Cache is allocated\..*#tokens: (\d+)"),
         ("k_gb", r"KV Cache is allocated\..*K size: ([\d.]+) GB"),
         ("v_gb", r"KV Cache is allocated\..*V size: ([\d.]+) GB"),
+        # Latent attention keeps one vector for both.
+        ("kv_gb", r"KV Cache is allocated\..*KV size: ([\d.]+) GB"),
+        # Two caches, of layers with a window and of those without; the longest context
+        # that is kept follows from the latter.
+        ("both_gb", r"SWAKVPool mem usage: ([\d.]+) GB"),
+        ("full_tokens", r"SWAKVPool mem usage: .*full size: ([1-9]\d*)"),
         ("model_loading_gb", r"Load weight end\..*mem usage=(-?[\d.]+) GB"),
         # Chosen by itself, or by an argument.
         (
@@ -133,12 +139,21 @@ def _read_graphs(line: str, graphs: dict[str, float], sizes: set[int]) -> None:
         sizes.update(int(number) for number in re.findall(r"\d+", listed[1]))
 
 
+def _cache_parts(facts: Mapping[str, str]) -> tuple[str, ...]:
+    """The facts that add up to the KV cache."""
+    for name in ("both_gb", "kv_gb"):
+        if name in facts:
+            return (name,)
+    return "k_gb", "v_gb"
+
+
 def _sizes(config: ServerConfig, facts: Mapping[str, str]) -> dict[str, float]:
-    values = {}
-    if "kv_cache_tokens" in facts:
-        values["kv_cache_tokens"] = float(facts["kv_cache_tokens"])
+    values: dict[str, float] = {}
+    for name in ("full_tokens", "kv_cache_tokens"):
+        if name in facts:
+            values.setdefault("kv_cache_tokens", float(facts[name]))
     parts: list[tuple[str, tuple[str, ...]]]
-    parts = [("kv_cache_bytes", ("k_gb", "v_gb"))]
+    parts = [("kv_cache_bytes", _cache_parts(facts))]
     if config.device == "cuda":
         # On the CPU it is the loss of the whole machine, other processes included.
         parts.append(("model_loading_bytes", ("model_loading_gb",)))

@@ -68,6 +68,48 @@ def test_log_of_a_gpu():
     } == seen(facts.effective)
 
 
+SWA = (
+    "KV Cache is allocated. dtype: torch.bfloat16, #tokens: 800, K size: 1.00 GB, "
+    "V size: 1.00 GB"
+)
+FULL = (
+    "KV Cache is allocated. dtype: torch.bfloat16, #tokens: 1000, K size: 1.25 GB, "
+    "V size: 1.25 GB"
+)
+
+
+@pytest.mark.parametrize(
+    "caches",
+    [(f"Full {FULL}", f"SWA {SWA}"), (SWA, FULL)],
+    ids=["0.5.23", "0.5.16"],
+)
+def test_both_caches_of_a_model_with_windows_count(caches):
+    """Tokens are those of the layers without a window, whichever is allocated first."""
+    both = "SWAKVPool mem usage: 4.50 GB, swa size: 800, full size: 1000"
+
+    assert {
+        "kv_cache_tokens": 1000.0,
+        "kv_cache_bytes": 4.5 * 2**30,
+    } == read_log(GPU, iter([*caches, both])).values
+
+
+def test_windows_alone_have_the_tokens_of_their_cache():
+    """No layer is without one."""
+    both = "SWAKVPool mem usage: 2.00 GB, swa size: 800, full size: 0"
+
+    assert 800.0 == read_log(GPU, iter([SWA, both])).values["kv_cache_tokens"]
+
+
+def test_cache_of_latent_attention():
+    """One size of keys and values."""
+    line = "KV Cache is allocated. dtype: torch.bfloat16, #tokens: 900, KV size: 3.00 GB"
+
+    assert {
+        "kv_cache_tokens": 900.0,
+        "kv_cache_bytes": 3.0 * 2**30,
+    } == read_log(GPU, iter([line])).values
+
+
 @pytest.mark.parametrize(
     ("line", "choice"),
     [

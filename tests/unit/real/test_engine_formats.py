@@ -270,6 +270,17 @@ def test_limits_of_sglang_are_read(sglang):
     assert "64" == facts.effective["max_num_seqs"]
 
 
+def test_both_caches_of_sglang_are_read(sglang):
+    """The sum of a model whose layers have windows, and the size of those without."""
+    (line,) = formats(
+        sglang, r"^SWAKVPool .* GB", "srt/mem_cache/swa_memory_pool.py"
+    )
+    line = line.replace(BACKEND, "mem usage", 1).replace(BACKEND, "64")
+    values = sglang_log.read_log(CONFIG, iter([line])).values
+
+    assert {"kv_cache_tokens": 64.0, "kv_cache_bytes": 64.0 * 2**30} == values
+
+
 def test_each_backend_of_the_experts_can_be_put_back(vllm):
     """`--moe-backend` has other names than the log: each one is among its values."""
     known = set(texts(vllm / "config" / "kernel.py"))
