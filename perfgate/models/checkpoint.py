@@ -190,7 +190,12 @@ def _read_index(folder: Path) -> dict[str, str]:
     try:
         index = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
         return msgspec.convert(index["weight_map"], dict[str, str])
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (
+        OSError,
+        msgspec.DecodeError,
+        UnicodeDecodeError,
+        RecursionError,
+    ) as error:
         seen = str(error)
     except (KeyError, msgspec.ValidationError):
         seen = "it has no weight_map of tensors and their files"
@@ -307,7 +312,7 @@ def _check_vocabulary(checkpoint: Checkpoint, expected: int) -> None:
     rows = {}
     for name, tensor in checkpoint.tensors.items():
         if name.endswith("embed_tokens.weight"):
-            rows[name] = tensor.shape[0]
+            rows[name] = tensor.shape[0] if tensor.shape else 0
     if not rows or expected in rows.values():
         return
     name = min(rows)

@@ -149,7 +149,15 @@ def test_missing_tokenizer_is_told(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"metadata": {}}', '{"weight_map": {"a": 3}}']
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        '{"metadata": {}}',
+        '{"weight_map": {"a": 3}}',
+        '{"weight_map": ' + "[" * 100_000,
+    ],
 )
 def test_a_broken_index_is_refused(folder, text):
     """It is not taken for a folder without an index."""
@@ -194,6 +202,20 @@ def test_another_config_is_refused(folder, changes, expected):
     """Layers, experts and vocabulary of config.json are those of the tensors."""
     with pytest.raises(WrongWeights, match=expected):
         check(folder, **changes)
+
+
+def test_an_embedding_without_rows_is_refused(folder):
+    """A single number has no shape."""
+
+    def change(shapes):
+        shapes["model.embed_tokens.weight"] = ()
+
+    rewrite(folder, change)
+
+    with pytest.raises(
+        WrongWeights, match=r"embed_tokens\.weight.* has 0 rows"
+    ):
+        check(folder)
 
 
 def test_half_of_the_experts_are_missed(folder):

@@ -110,6 +110,16 @@ def test_a_page_of_html_is_no_header(tmp_path):
         read_header(file)
 
 
+def test_a_header_that_is_nested_too_deeply_is_refused(tmp_path):
+    """Damaged bytes may be valid brackets."""
+    text = b'{"a":' + b"[" * 100_000
+    file = tmp_path / "m.safetensors"
+    file.write_bytes(len(text).to_bytes(8, "little") + text)
+
+    with pytest.raises(BrokenFile, match="not that of a safetensors file"):
+        read_header(file)
+
+
 def test_an_unreadable_file_is_refused(tmp_path):
     """A folder in its place is named, not a traceback."""
     (tmp_path / "m.safetensors").mkdir()
