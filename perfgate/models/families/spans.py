@@ -6,6 +6,11 @@ from collections.abc import Sequence
 
 from perfgate.models.families.fields import Common
 
+# Families whose window is off unless `use_sliding_window` says otherwise.
+_OFF_BY_DEFAULT = ("qwen", "smollm3")
+# Layers of a Qwen that see all tokens, where the file does not say.
+_QWEN_FULL_LAYERS = 28
+
 
 def windows_of(common: Common) -> tuple[int, ...]:
     """Tokens that each layer's attention sees; 0 for all.
@@ -17,7 +22,10 @@ def windows_of(common: Common) -> tuple[int, ...]:
     longest = fields.first_count(
         "max_position_embeddings", "model_max_length", default=0
     )
-    is_used = fields.flag("use_sliding_window", default=True)
+    family = fields.text("model_type", "")
+    is_used = fields.flag(
+        "use_sliding_window", default=not family.startswith(_OFF_BY_DEFAULT)
+    )
     if not is_used or window >= longest:
         window = 0
     if fields.has("layer_types"):
@@ -27,7 +35,8 @@ def windows_of(common: Common) -> tuple[int, ...]:
         return _of_named(names, "sliding_attention", window)
     full = 0
     if fields.has("use_sliding_window"):
-        full = fields.count("max_window_layers", 0, least=0)
+        default = _QWEN_FULL_LAYERS if family.startswith("qwen") else 0
+        full = fields.count("max_window_layers", default, least=0)
     windowed = max(0, common.num_layers - full)
     return (0,) * (common.num_layers - windowed) + (window,) * windowed
 

@@ -38,6 +38,17 @@ def common(**fields):
             },
             (0, 0, 0, 10),
         ),
+        ({"sliding_window": 10, "model_type": "qwen3"}, (0, 0, 0, 0)),
+        ({"sliding_window": 10, "model_type": "smollm3"}, (0, 0, 0, 0)),
+        (
+            {
+                "sliding_window": 10,
+                "use_sliding_window": True,
+                "model_type": "qwen2",
+                "num_hidden_layers": 30,
+            },
+            (0,) * 28 + (10,) * 2,
+        ),
     ],
 )
 def test_windows_by_switches(fields, windows):
