@@ -25,6 +25,10 @@ _VLLM = re.compile(r"execute_context_(\d+)\(\d+\)_generation_(\d+)\(\d+\)")
 # SGLang: step[EXTEND bs=4 toks=256], step[DECODE bs=32].
 _SGLANG = re.compile(r"step\[(\w+) bs=(\d+)")
 _SGLANG_PREFILLS = frozenset({"EXTEND", "MIXED", "SPLIT_PREFILL"})
+# Of a model that drafts tokens: a part of the step in which they are verified.
+_SGLANG_DRAFT = "DRAFT"
+_SGLANG_VERIFIED = re.compile(r"step\[(?:TARGET_)?VERIFY ")
+_SGLANG_DECODED = re.compile(r"step\[DECODE ")
 _SGLANG_IDLE = frozenset({"IDLE", "PREBUILT"})
 
 
@@ -87,6 +91,8 @@ def mark_of(span: Span) -> Mark | None:
     found = _SGLANG.match(span.name)
     if not found or found[1] in _SGLANG_IDLE:
         return None
+    if found[1].startswith(_SGLANG_DRAFT):
+        return None
     size = int(found[2])
     if found[1] in _SGLANG_PREFILLS:
         return Mark(span.begin_us, size, 0, span.thread)
@@ -137,7 +143,11 @@ def _marks(trace: Trace) -> list[Mark]:
 
 
 def _steps_among(spans: Iterable[Span]) -> list[Mark]:
-    marks = [mark for mark in map(mark_of, spans) if mark is not None]
+    named = list(spans)
+    if any(_SGLANG_VERIFIED.match(span.name) for span in named):
+        # Then only the draft decodes; up to 0.5.16 its ranges have the same names.
+        named = [span for span in named if not _SGLANG_DECODED.match(span.name)]
+    marks = [mark for mark in map(mark_of, named) if mark is not None]
     return sorted(marks, key=lambda mark: mark.begin_us)
 
 

@@ -26,6 +26,9 @@ def times(totals):
         ("step[DECODE bs=32]", (0, 32)),
         ("step[MIXED bs=5]", (5, 0)),
         ("step[IDLE bs=0]", None),
+        ("step[VERIFY bs=4]", (0, 4)),
+        ("step[DRAFT bs=4]", None),
+        ("step[DRAFT_EXTEND_V2 bs=4]", None),
         ("aten::mm", None),
     ],
 )
@@ -91,6 +94,30 @@ def test_a_step_begins_with_its_first_kernel():
     (step,) = steps.steps_of(trace)
 
     assert (100, 45) == (step.length_us, step.busy_us)
+
+
+@pytest.mark.parametrize(
+    ("draft", "verify"),
+    [("DRAFT", "VERIFY"), ("DECODE", "TARGET_VERIFY")],
+    ids=["0.5.23", "0.5.16"],
+)
+def test_a_draft_is_a_part_of_the_step_that_verifies_it(draft, verify):
+    """Else the faster half of the steps were drafts, and what is verified were unseen."""
+    events = []
+    for begin in range(0, 400, 100):
+        events += [
+            traces.event("user_annotation", f"step[{verify} bs=4]", begin, 50),
+            traces.event(
+                "user_annotation", f"step[{draft} bs=4]", begin + 60, 30
+            ),
+            traces.operator("verified", begin, 50),
+            traces.operator("drafted", begin + 60, 30),
+        ]
+
+    totals = steps.decoding(steps.steps_of(spans(*events)))
+
+    assert pytest.approx({"verified": 50, "drafted": 30}) == times(totals)
+    assert (4, 100) == (totals.batch, totals.length_us)
 
 
 def test_calls_stand_in_for_ranges_that_a_gpu_lacks():
