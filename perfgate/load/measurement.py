@@ -20,6 +20,7 @@ import numpy as np
 
 from perfgate import formatting
 from perfgate.engines.registry import ENGINES
+from perfgate.errors import describe_error
 from perfgate.foreign_text import one_line
 from perfgate.load import metrics, server_rates, validity
 from perfgate.load.client import Progress, Recording, Sending, no_progress
@@ -112,7 +113,7 @@ class Beginning:
         """Read it now."""
         figures, missing = server_figures(target)
         log_bytes = 0
-        if target.log is not None:
+        if target.log is not None and target.log.exists():
             log_bytes = target.log.stat().st_size
         return cls(figures, missing, log_bytes, time.time())
 
@@ -289,9 +290,13 @@ def compile_lines(log: Path, from_byte: int, engine: str) -> tuple[str, ...]:
     if engine not in ENGINES:
         return ()
     compiles = re.compile(ENGINES[engine].compiles)
-    with log.open("rb") as file:
-        file.seek(from_byte)
-        lines = file.read().decode(errors="replace").splitlines()
+    try:
+        with log.open("rb") as file:
+            file.seek(from_byte)
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError as error:
+        seen = describe_error(error)
+        return (f"whether the engine compiled is not known: {seen}",)
     reasons = []
     for line in lines:
         if compiles.search(line):

@@ -43,6 +43,7 @@ from perfgate.run.probes.probe import Figures, with_figures
 from perfgate.run.server_source import ServerSource
 from perfgate.servers import prepared
 from perfgate.servers.launch_record import ServerDied
+from perfgate.servers.log import opened
 from perfgate.servers.running import RunningServer
 from perfgate.web import NoAnswer
 
@@ -514,6 +515,7 @@ def start_launch(
         injection: the change to make on purpose; empty in normal runs.
 
     Raises:
+        LogLost: its log is gone, which says what the engine chose.
         InjectionFailed: the delay was not accepted.
         RoutingNotStated: tokens get other experts than stated.
     """
@@ -525,7 +527,7 @@ def start_launch(
     notes: tuple[str, ...] = ()
     # Without one it is an operator's, of whom nothing but answers is asked.
     if server.log is not None:
-        with server.log.open(encoding="utf-8", errors="replace") as log:
+        with opened(server.log) as log:
             facts = engine.read_log(config, log)
         logged = dict(facts.facts)
         if prepared.imports_s(server.log) is not None:

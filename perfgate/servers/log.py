@@ -6,8 +6,10 @@ import re
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
 
 from perfgate.engines.base import LogPhase, Remedy
+from perfgate.errors import Failure, describe_error
 
 # Enough for 40 lines, and for a traceback through several processes.
 _TAIL_BYTES = 256 * 1024
@@ -101,6 +103,10 @@ _ECHO = re.compile(r"\b(?:WARNING|INFO|DEBUG)\b|Warning: |\bdisabled: ")
 UNKNOWN = "read the log; its first error is usually the cause, the last one a consequence"
 
 
+class LogLost(Failure):
+    """The log of a running server is gone, or cannot be read."""
+
+
 class LogWatch:
     """Reads a growing log from `offset`, and finds each phase of the start-up once."""
 
@@ -142,6 +148,27 @@ class LogWatch:
         data = (self._partial + data).replace(b"\r", b"\n")
         *lines, self._partial = data.split(b"\n")
         return [line.decode(errors="replace") for line in lines]
+
+
+def opened(path: Path) -> TextIO:
+    """The log of a running server, which says what the engine chose; the caller closes it.
+
+    Raises:
+        LogLost: it was deleted meanwhile, for example.
+    """
+    try:
+        return path.open(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise LogLost(
+            tried=f"reading the server's log {path}",
+            seen=describe_error(error),
+            remedy=lost_remedy(path),
+        ) from None
+
+
+def lost_remedy(path: Path) -> str:
+    """What to do where a log was deleted."""
+    return f"leave {path.parent} alone while a session runs, and run again"
 
 
 def tail(path: Path, lines: int) -> str:

@@ -138,6 +138,7 @@ class ServerPool:
                 one; it is tried once.
             ServerDied: it died a second time.
             PortInUse: another process listens on the plan's port; try another port.
+            LogLost: its log was deleted while it started.
             DevicesBusy, DevicesNotClean, LeaseExpired: it cannot be launched here now.
         """
         if self._live is not None and not self._live.alive():
@@ -196,7 +197,8 @@ class ServerPool:
         if waiting is None:
             return None
         address = (waiting.plan.host, waiting.plan.port)
-        if not waiting.alive() or is_taken(address):
+        is_whole = waiting.alive() and waiting.log.exists()
+        if not is_whole or is_taken(address):
             self._end_prepared("it cannot serve")
             return None
         self._prepared = None

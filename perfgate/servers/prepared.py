@@ -36,8 +36,12 @@ def command(plan: LaunchPlan) -> tuple[str, ...]:
 
 
 def imports_s(log: Path) -> float | None:
-    """Seconds that the imports took; None while they go on."""
-    found = _READY.search(log.read_text(errors="replace"))
+    """Seconds that the imports took; None while they go on, and without a log."""
+    try:
+        text = log.read_text(errors="replace")
+    except FileNotFoundError:
+        return None
+    found = _READY.search(text)
     if found is None:
         return None
     return float(found[1])

@@ -40,6 +40,8 @@ from perfgate.servers.log import (
     diagnosis,
     first_error,
     is_port_lost,
+    lost_remedy,
+    opened,
     tail,
 )
 from perfgate.servers.supervisor.client import Launched
@@ -154,9 +156,10 @@ class Server:
 
         Raises:
             ServerExited: it ended first, also with status 0.
-        PortInUse: it ended because another process took a port of it.
+            PortInUse: it ended because another process took a port of it.
             ServerNotReady: the plan's deadline passed first.
             PortInUse: another process answered.
+            LogLost: its log was deleted meanwhile.
         """
         watch = LogWatch(
             self.log, self.plan.phases, offset=len(_header(self.plan))
@@ -182,7 +185,8 @@ class Server:
         self._check_port_owner()
         self._note(ready_s=self._age_s())
         self._launched.note_ready()
-        self._ready_at_byte = self.log.stat().st_size
+        with opened(self.log) as log:
+            self._ready_at_byte = log.seek(0, os.SEEK_END)
         progress(f"ready ({self._age_s():.0f} s)")
 
     def _check_start(self, phase: str, remaining_s: float) -> None:
@@ -234,7 +238,10 @@ class Server:
         remedy, line = diagnosis(
             self.log, self.plan.remedies, self._ready_at_byte
         )
-        if _free_bytes(self.log.parent) < 2**20:
+        if not self.log.exists():
+            seen = f"{seen}; its log is gone"
+            remedy = lost_remedy(self.log)
+        elif _free_bytes(self.log.parent) < 2**20:
             remedy = f"the disk is full: free space in {self.log.parent}"
         line = line or first_error(self.log, self._ready_at_byte)
         if line:

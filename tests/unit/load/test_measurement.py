@@ -157,6 +157,19 @@ def test_compilation_in_the_log_is_a_reason(engine, tmp_path):
     )
 
 
+def test_without_the_log_nothing_is_known_of_compilation(engine, tmp_path):
+    """A log that was deleted meanwhile is a reason, and no crash."""
+    engine.set()
+    gone = tmp_path / "server.log"
+
+    result = measure(target(engine, log=gone), SMALL, 0)
+
+    assert 0 == result.failed
+    assert [
+        f"whether the engine compiled is not known: no such file: {gone}"
+    ] == other_than_busy(result.invalid)
+
+
 def test_equivalent_command_lines(engine):
     """The same pattern as `vllm bench serve` options; there a shared prefix adds to the length."""
     prompts = Synthetic(

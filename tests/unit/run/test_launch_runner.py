@@ -21,6 +21,7 @@ from perfgate.run.probes import routing as probe
 from perfgate.run.probes.answers import Answers
 from perfgate.run.probes.probe import Figures
 from perfgate.servers.launch_record import ServerDied
+from perfgate.servers.log import LogLost
 from perfgate.web import NoAnswer
 from tests.support import builders as m
 
@@ -184,6 +185,15 @@ class Asked:
             row.workload: row.failure is None
             for row in self.recorder.results.measurements
         }
+
+
+def test_a_launch_without_its_log_is_refused(tmp_path, monkeypatch):
+    """It says what the engine chose, by which launches are compared."""
+    asked = Asked(tmp_path, monkeypatch)
+    (tmp_path / "log").unlink()
+
+    with pytest.raises(LogLost, match="no such file"):
+        start_launch(m.MOE_CPU, asked.runner.server, 1, NOTHING)
 
 
 def test_routing_is_asked_when_nothing_is_timed_any_more(tmp_path, monkeypatch):

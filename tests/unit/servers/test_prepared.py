@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -165,6 +166,20 @@ def test_one_that_died_is_launched_as_any_other(pool, plan):
     assert server.alive()
     assert pid != server.record.pid
     assert prepared.imports_s(server.log) is None
+
+
+def test_one_without_its_log_is_launched_as_any_other(pool, plan):
+    """A log folder that is deleted meanwhile is made again."""
+    planned = plan()
+    pool.prepare(planned)
+    pid = waiting_pid(pool)
+    until(lambda: has_imported(pool))
+    shutil.rmtree(pool._prepared.log.parent)
+
+    server = pool.get(planned)
+
+    assert server.log.exists()
+    assert look_up(pid) is None
 
 
 def test_a_taken_port_is_no_failure(pool, plan):

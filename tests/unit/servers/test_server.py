@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import socket
 import sys
@@ -19,6 +20,7 @@ from perfgate.servers.launch_record import (
     ServerExited,
     ServerNotReady,
 )
+from perfgate.servers.log import LogLost
 from perfgate.servers.server import Server, launch
 from perfgate.servers.supervisor.processes import look_up
 from tests.support.plans import fake_plan, free_port
@@ -203,6 +205,26 @@ def test_death_is_noticed_and_explained(tmp_path: Path) -> None:
         server.record.stop
         == "stopped, was killed by SIGKILL before: nothing was running"
     )
+
+
+def test_a_log_that_was_deleted_is_named(tmp_path: Path) -> None:
+    """At the end of the start, and when the server dies later."""
+    logs = tmp_path / "logs"
+    starting = launch(fake_plan(), log_dir=logs, index=0)
+    shutil.rmtree(logs)
+    with pytest.raises(LogLost, match="no such file"):
+        starting.wait_until_ready(lambda _: None)
+    starting.stop()
+
+    server = _start((), tmp_path)
+    shutil.rmtree(logs)
+    os.kill(server.record.pid, signal.SIGKILL)
+    failure = server.death("measuring closed-c16")
+    server.stop()
+
+    assert "was killed by SIGKILL" in failure.seen
+    assert "its log is gone" in failure.seen
+    assert f"leave {logs} alone" in failure.remedy
 
 
 def test_full_disk(tmp_path: Path) -> None:
