@@ -9,6 +9,7 @@ until it passes.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -53,6 +54,7 @@ from perfgate.servers.running import RunningServer
 from perfgate.study import servers_of
 
 if TYPE_CHECKING:
+    from perfgate.run.duel_launches import Duels
     from perfgate.run.launch_runner import LaunchRunner
 
 # Times the threshold: a larger loss is a regression on one launch, where no second one
@@ -418,24 +420,27 @@ class Campaign:
         Raises:
             Failure: a launch failed.
         """
-        # Imported here: see `_start`.
-        from perfgate.run.duel_launches import Duels
-
         server = case.numerator.server
         key = server.candidate.key
         try:
             with self._recording_failures(key):
-                duels = Duels(
-                    self._settings,
-                    self._pool_source,
-                    self._recorder,
-                    self._timing_start,
-                    self._tell,
-                )
-                duels.measure(server, self._needs[key][1], further)
+                self._duels.measure(server, self._needs[key][1], further)
         except Failure as failure:
             self._failures[key] = failure
             raise
+
+    @functools.cached_property
+    def _duels(self) -> Duels:
+        # Imported here: see `_start`.
+        from perfgate.run.duel_launches import Duels
+
+        return Duels(
+            self._settings,
+            self._pool_source,
+            self._recorder,
+            self._timing_start,
+            self._tell,
+        )
 
     def _measure_launch(
         self,

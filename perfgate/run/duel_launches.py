@@ -35,6 +35,7 @@ from perfgate.run import resume
 from perfgate.run.duel import Contestant, DuelRunner, TurnsByWorkload
 from perfgate.run.launch_runner import StartedLaunch, start_launch
 from perfgate.run.server_source import PoolSource
+from perfgate.servers.launch_record import ServerDied
 from perfgate.web import NoAnswer
 
 
@@ -44,6 +45,9 @@ class Duels:
 
     Args:
         timing_start: in which a start of servers is timed.
+
+    Attributes:
+        died: keys of servers of which a launch died, and all were launched once more.
     """
 
     settings: Config
@@ -52,6 +56,7 @@ class Duels:
     timing_start: Callable[[], AbstractContextManager[None]]
     tell: ProgressDisplay
     rng: random.Random = field(default_factory=random.Random)
+    died: set[str] = field(default_factory=set, init=False)
 
     def measure(
         self,
@@ -67,19 +72,23 @@ class Duels:
             further: launches of each build to add to those that there are; 0 measures
                 what a first verdict needs.
 
+        Where a launch dies, all are launched once more.
+
         Raises:
-            Failure: a launch failed to start, or died.
+            Failure: a launch failed to start, or one died again.
         """
         launches = further or self.settings.duel_launches
         if not further and not self._is_missing(server, workloads, launches):
             return
         builds = [server.candidate, server.base] * launches
-        self.rng.shuffle(builds)
-        try:
-            started = self._start(server, builds)
-            turns = self._take_turns(server, started, workloads)
-        finally:
-            self.source.end_together()
+        turns: TurnsByWorkload | None = None
+        while turns is None:
+            self.rng.shuffle(builds)
+            try:
+                started = self._start(server, builds)
+                turns = self._take_turns(server, started, workloads)
+            finally:
+                self.source.end_together()
         self._record(started, workloads, turns)
 
     def _is_missing(
@@ -125,7 +134,13 @@ class Duels:
         server: ServerConfig,
         started: Sequence[StartedLaunch],
         workloads: Sequence[Workload],
-    ) -> TurnsByWorkload:
+    ) -> TurnsByWorkload | None:
+        """What the launches answered; None after the first death of one.
+
+        Raises:
+            ServerDied: a launch of this server died before.
+            NoAnswer: a launch does not answer, but lives.
+        """
         contestants = []
         for launch in started:
             side = launch.config.build
@@ -142,11 +157,14 @@ class Duels:
         try:
             turns = runner.run(self._progress(server))
         except NoAnswer:
-            if runner.silent is not None:
-                process = started[runner.silent].server
-                if not process.survives():
-                    raise process.death("answering in turns") from None
-            raise
+            if runner.silent is None:
+                raise
+            dead = started[runner.silent]
+            if dead.server.survives():
+                raise
+            self.recorder.spend(load_s=time.monotonic() - began_s)
+            self._take_death(server, started, workloads, dead)
+            return None
         took_s = time.monotonic() - began_s
         self.recorder.spend(load_s=took_s)
         every = [turn for rows in turns.values() for turn in rows]
@@ -157,6 +175,42 @@ class Duels:
             "the time",
         )
         return turns
+
+    def _take_death(
+        self,
+        server: ServerConfig,
+        started: Sequence[StartedLaunch],
+        workloads: Sequence[Workload],
+        dead: StartedLaunch,
+    ) -> None:
+        """Record that a launch died, and that the others measured nothing either.
+
+        Raises:
+            ServerDied: it is the second death.
+        """
+        death = dead.server.death("answering in turns")
+        beside = f"ended, as {dead.config.key} beside it died: {death.seen}"
+        others = ServerDied(death.tried, beside, death.remedy, death.log)
+        for launch in started:
+            end = others
+            if launch is dead:
+                end = death
+            for workload in workloads:
+                row = Measurement(
+                    server=launch.config.key,
+                    launch=launch.launch.index,
+                    workload=workload.name,
+                    repetitions=(),
+                    failure=end.row(),
+                )
+                self.recorder.add(Measured(row))
+            self.recorder.add(
+                LaunchEnd(launch.config.key, launch.launch.index, end)
+            )
+        if server.key in self.died:
+            raise death
+        self.died.add(server.key)
+        self._say(dead.config, f"{death.seen}; launching all of them again")
 
     def _record(
         self,

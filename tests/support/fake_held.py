@@ -120,11 +120,16 @@ def main():
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--step-ms", type=float, default=1.0)
     parser.add_argument("--die-at-batch", type=int, default=0)
+    parser.add_argument(
+        "--die-once", type=Path, help="made by the one that dies"
+    )
     parser.add_argument("--adds", type=int, default=1)
     given = parser.parse_args()
     perfgate_held.Stopwatch = ToldStopwatch
-    if given.die_at_batch:
-        perfgate_held.ACTIONS["/batch"] = dying(given.die_at_batch)
+    if given.die_at_batch and not (given.die_once and given.die_once.exists()):
+        perfgate_held.ACTIONS["/batch"] = dying(
+            given.die_at_batch, given.die_once
+        )
     perfgate_held.ACTIONS["/count"] = lambda engine, body: count(
         engine, body, given.adds
     )
@@ -135,14 +140,16 @@ def main():
     HTTPServer(("127.0.0.1", given.port), handler).serve_forever()
 
 
-def dying(batches):
-    """Answers so many batches, and ends the process then."""
+def dying(batches, marker):
+    """Answers so many batches, and ends the process then; a file tells that it did."""
     answered = 0
 
     def batch(engine, body):
         nonlocal answered
         answered += 1
         if answered > batches:
+            if marker:
+                marker.touch()
             sys.exit(3)
         return perfgate_held.batch(engine, body)
 

@@ -82,11 +82,44 @@ def test_an_engine_that_dies_fails_its_cases(project, pytester, monkeypatch):
 
     assert {"failed": 4, "passed": 4} == outcomes(result), result.stdout.str()
     assert "exited with status 3" in result.stdout.str()
+    results = load(pytester.path / "mine")
     assert [] == [
         launch.server
-        for launch in load(pytester.path / "mine").launches
+        for launch in results.launches
         if launch.start.stop is None
     ]
+    # Twice four of the one that dies, and four of the other model.
+    assert 12 == len(results.launches)
+    assert 1 == result.stdout.str().count("launching all of them again")
+    assert () == results.cut_off
+
+
+def test_an_engine_that_dies_once_is_launched_again(
+    project, pytester, monkeypatch
+):
+    """With the other launches of its duel: those that ended with it measured nothing."""
+    once = f"--die-at-batch 9 --die-once {pytester.path / 'died'}"
+    monkeypatch.setenv("FAKE_MISBEHAVIOUR", f"llama-tiny-candidate: {once}")
+
+    result = project(*RUN, *AGAINST)
+
+    assert (0, {"passed": 8}) == (result.ret, outcomes(result)), (
+        result.stdout.str()
+    )
+    result.stdout.fnmatch_lines(["*status 3*launching all of them again*"])
+    results = load(pytester.path / "mine")
+    assert results.is_whole
+    assert {} == results.failures
+    assert 12 == len(results.launches)
+    lost = [row for row in results.measurements if row.failure is not None]
+    assert {0, 1} == {row.launch for row in lost}
+    beside = [row for row in lost if row.failure.seen.startswith("ended, as")]
+    assert 3 * len(lost) == 4 * len(beside)
+    judged = perfgate(pytester, "judge", "mine")
+    assert 0 == judged.ret, judged.stdout.str()
+    again = project(*RUN, *AGAINST, "--resume")
+    assert (0, {"passed": 8}) == (again.ret, outcomes(again))
+    assert 8 == len(load(pytester.path / "mine").launches)
 
 
 def test_without_a_base_build_the_cases_are_skipped(project):
