@@ -145,7 +145,8 @@ class Bisection:
         sessions = [row for row in self.state.sessions if row.build == name]
         lost = [row for row in sessions if row.outcome != "measured"]
         is_failed = any(row.outcome == "failed" for row in lost)
-        if is_failed or len(lost) >= search.TRIES:
+        is_never_valid = len(lost) == len(sessions) >= search.TRIES
+        if is_failed or is_never_valid:
             raise BadBisection(
                 tried=f"comparing the bad build {name} with the good one",
                 seen=lost[-1].reason,

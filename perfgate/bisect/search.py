@@ -88,6 +88,7 @@ class Evidence:
     def __init__(self, state: State, case: str) -> None:
         self.case = case
         self.builds = state.question.builds
+        self._state = state
         self.losses: dict[int, list[float]] = defaultdict(list)
         self.confirming: dict[tuple[int, int], list[float]] = {}
         self.row: Row | None = None
@@ -137,6 +138,12 @@ class Evidence:
             return None
         return estimate(self.losses[index], self.spread)
 
+    def may_ask(self, index: int, most: int) -> bool:
+        """Whether another pair of a build may be launched: those that fail count, too."""
+        if index in self.skipped:
+            return False
+        return number_of_pairs(self._state, self.builds[index]) < most
+
     def confirmed(self, good: int, bad: int) -> Estimate | None:
         """The loss of one build against another, by the pairs of the two."""
         losses = self.confirming.get((good, bad), [])
@@ -183,10 +190,14 @@ def _wanted(
     if found is None:
         return index
     is_open = side(found, end) == "unsure" and found.pairs < most_pairs
-    if is_open and 2 * end.pairs < found.pairs:
-        # Half of the end's error counts: it needs half as many pairs.
-        return len(evidence.builds) - 1
-    if is_open or found.pairs < needed_pairs(evidence, index):
+    last = len(evidence.builds) - 1
+    # Half of the end's error counts: it needs half as many pairs.
+    is_end_short = is_open and 2 * end.pairs < found.pairs
+    if is_end_short and evidence.may_ask(last, most_pairs):
+        return last
+    needed = needed_pairs(evidence, index)
+    is_short = is_open or found.pairs < needed
+    if is_short and evidence.may_ask(index, max(most_pairs, needed)):
         return index
     return None
 

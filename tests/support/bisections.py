@@ -61,6 +61,7 @@ class ToldPairs:
         losses: build -> by which fraction it is worse than the first one.
         broken: builds that do not start.
         invalid: builds without a value that counts.
+        lapses: build -> numbers of its pairs with the first one that give no value.
         noise: added to the losses of the pairs, one after the other.
         asked: every comparison, in order.
     """
@@ -68,6 +69,7 @@ class ToldPairs:
     losses: Mapping[str, float]
     broken: Sequence[str] = ()
     invalid: Sequence[str] = ()
+    lapses: Mapping[str, Sequence[int]] = field(default_factory=dict)
     noise: list[float] = field(default_factory=list)
     asked: list[Comparison] = field(default_factory=list)
 
@@ -78,7 +80,7 @@ class ToldPairs:
         outcome, reason = "measured", ""
         if names[1] in self.broken:
             outcome, reason = "failed", "it ended before it was ready"
-        elif names[1] in self.invalid:
+        elif names[1] in self.invalid or self._lapses(comparison):
             outcome, reason = "invalid", "the client was starved"
         rows = {}
         if outcome == "measured":
@@ -93,6 +95,11 @@ class ToldPairs:
             confirms=comparison.confirms,
             rows=rows,
         )
+
+    def _lapses(self, comparison: Comparison) -> bool:
+        name = comparison.build.name
+        number = sum(name == asked for asked in self.order)
+        return not comparison.confirms and number in self.lapses.get(name, ())
 
     def _rows(self, names: tuple[str, str], pairs: int) -> dict[str, Row]:
         before, after = (self.losses.get(name, 0.0) for name in names)

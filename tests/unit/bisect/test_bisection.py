@@ -87,6 +87,29 @@ def test_invalid_pair_is_measured_again_and_then_skipped():
     assert (5, 6) == (answer.position.good, answer.position.bad)
 
 
+@pytest.mark.parametrize("build", ["b1", "b3"])
+def test_pairs_that_give_no_value_any_more_come_to_an_end(build):
+    """A build that was measured once and never again; the likelier side counts."""
+    losses = {"b1": 0.049, "b2": 0.1, "b3": 0.1}
+    pairs = ToldPairs(losses, lapses={build: range(2, 99)})
+
+    answer = bisection(pairs, builds=4, rules=Rules(most_pairs=6))[0].run()
+
+    assert (0, 1) == (answer.position.good, answer.position.bad)
+    assert "b1" in pairs.order
+    assert pairs.order.count(build) <= 6
+
+
+def test_bad_end_may_lapse_between_its_pairs():
+    """Where a pair was measured, two that gave no value end nothing."""
+    noise = [-0.09, 0.0, 0.0]
+    pairs = ToldPairs({"b1": 0.1}, noise=noise, lapses={"b1": (2, 3)})
+
+    answer = bisection(pairs, builds=2)[0].run()
+
+    assert answer.is_confirmed
+
+
 def test_bad_end_must_be_worse():
     """With what was seen, and what to do."""
     pairs = ToldPairs({})
