@@ -6,11 +6,12 @@ version, a wheel or a commit. `perfgate.bisect.dependencies` exchanges packages.
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -173,10 +174,22 @@ def made_builds(
         )
     subjects = subjects or [""] * len(names)
     builds: list[Build] = []
+    taken: set[str] = set()
     for name, subject in zip(names, subjects, strict=True):
-        place = folder / folder_name(name)
-        builds.append(CommandBuild(name, command, place, subject))
+        own = _free_name(folder_name(name), taken)
+        taken.add(own)
+        builds.append(CommandBuild(name, command, folder / own, subject))
     return builds
+
+
+def _free_name(wanted: str, taken: Container[str]) -> str:
+    """The name, with a number where another build has it: "a/b" and "a-b" are two."""
+    free = wanted
+    for number in itertools.count(2):
+        if free not in taken:
+            break
+        free = f"{wanted}-{number}"
+    return free
 
 
 def version_command(package: str) -> str:

