@@ -9,6 +9,7 @@ aside.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -193,9 +194,9 @@ class Driver:
         if not before and task.attempts:
             before = task.attempts[-1].host
         if folder.exists() and before != host.name:
-            target = self._run_dir / LOST / f"{task.id}-{before}"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            folder.rename(target)
+            lost = self._run_dir / LOST
+            lost.mkdir(parents=True, exist_ok=True)
+            folder.rename(_free_folder(lost / f"{task.id}-{before}"))
 
     def _turn(self) -> None:
         for news in self._cluster.wait(TURN_S):
@@ -336,3 +337,13 @@ class Driver:
             if place.host.id not in by_host:
                 rows.append(HostRow(place.host.name, place.kind))
         return rows
+
+
+def _free_folder(wanted: Path) -> Path:
+    """The path, with a number where a host lost the same launch before."""
+    free = wanted
+    for number in itertools.count(2):
+        if not free.exists():
+            break
+        free = wanted.with_name(f"{wanted.name}-{number}")
+    return free

@@ -214,6 +214,32 @@ def test_a_ctrl_c_ends_the_launches_and_keeps_what_came(tmp_path):
     assert [] == [task for task in state.tasks.values() if task.attempts]
 
 
+def test_a_launch_that_hosts_lose_in_turn_is_kept_each_time(tmp_path):
+    """What the first host had when it lost the launch again lies beside the rest."""
+    fleet = Fleet(tmp_path, units=(ONE,))
+    part = machines.part_dir(tmp_path, "u01-l001")
+    for name in "abab":
+        fleet.cluster = FakeCluster(
+            [host(name)], KINDS, fleet.units, results, turns={name: 99}
+        )
+
+        def stop(cluster):
+            if cluster.log:
+                cluster.on_turn = lambda cluster: None
+                raise KeyboardInterrupt
+
+        fleet.cluster.on_turn = stop
+        with pytest.raises(KeyboardInterrupt):
+            fleet.run()
+        part.mkdir(parents=True, exist_ok=True)
+        (part / "results.json").write_text(name)
+
+    kept = sorted((tmp_path / "lost").iterdir())
+    assert ["u01-l001-a", "u01-l001-a-2", "u01-l001-b"] == [
+        folder.name for folder in kept
+    ]
+
+
 def test_a_host_without_the_engine_is_named(tmp_path):
     """It gets nothing, and says what is missing."""
     fleet = Fleet(tmp_path, launches=2, units=(ONE,))
