@@ -25,6 +25,7 @@ from perfgate.judge.gate import gate_mode, metric_of
 from perfgate.judge.machine_scope import target_effect_of
 from perfgate.judge.noise import fraction_of, log_loss
 from perfgate.judge.observation import RunReader, hardware_label
+from perfgate.judge.paired import judge_pooled
 from perfgate.judge.policy import RATE_FAMILIES, policy_of
 from perfgate.judge.verdict import GREEN, Outcome, is_red
 from perfgate.load.metrics import family_of, is_exact
@@ -304,12 +305,21 @@ class _Fleet:
         """Their runs as one."""
         return pooled(self._members)
 
+    @functools.cached_property
+    def _readers(self) -> tuple[RunReader, list[RunReader]]:
+        """Of their runs as one, and of each of them."""
+        each = [RunReader(one.results) for one in self._members]
+        return RunReader(self._pairs), each
+
     def _pooled(self, case: Case) -> Row:
         """Pairs and duels of all machines together: each is of one machine."""
         members = self._members
         if not members:
             return self._by_machines(case)
-        decision = judging.judge_case(self._pairs, case, self.store)
+        if case.is_duel:
+            decision = judging.judge_case(self._pairs, case, self.store)
+        else:
+            decision = judge_pooled(*self._readers, case)
         return Row(
             case=case.id,
             group=self.name,

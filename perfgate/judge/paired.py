@@ -60,6 +60,22 @@ def judge_paired(reader: RunReader, case: Case) -> Decision:
     return _judge_builds(case, candidate, base, target_effect)
 
 
+def judge_pooled(
+    pooled: RunReader, machines: Sequence[RunReader], case: Case
+) -> Decision:
+    """Judge a case of several machines together; each pair is of one of them.
+
+    Args:
+        pooled: their runs as one. machines: the run of each.
+    """
+    candidate, base = pooled.observe(case), pooled.observe(case.base)
+    pairs: list[Pair] = []
+    for reader in machines:
+        pairs += pairs_of(reader.observe(case.base), reader.observe(case))
+    target_effect = pooled.results.target_effect
+    return _judge_builds(case, candidate, base, target_effect, pairs=pairs)
+
+
 def judge_candidate(
     reader: RunReader, case: Case, target_effect: float | None
 ) -> Decision:
@@ -137,12 +153,14 @@ def _judge_builds(
     base: Observation,
     target_effect: float | None,
     metric: Metric | None = None,
+    pairs: Sequence[Pair] | None = None,
 ) -> Decision:
     policy = _policy_of_builds(case, candidate.hardware_label)
     if policy.gate != "hard":
         case = msgspec.structs.replace(case, gate="report")
     details = _details_of(candidate, base)
-    pairs = pairs_of(base, candidate)
+    if pairs is None:
+        pairs = pairs_of(base, candidate)
     decision = judge_pairs(
         case, pairs, candidate.hardware_label, target_effect, details, metric
     )

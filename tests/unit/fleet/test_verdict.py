@@ -190,6 +190,34 @@ def paired(name, kind):
     return msgspec.structs.replace(run, hardware=machine)
 
 
+def launched_in_pairs(name, base, candidate):
+    """The pairs of a host with these throughputs; None: a launch that does not count."""
+    case = builders.THROUGHPUT
+    values = {
+        case.base.numerator: {"output_throughput": base},
+        case.numerator: {"output_throughput": candidate},
+    }
+    run_id = f"20260601-120000-{name}"
+    run = builders.run(values, [case], run_id=run_id, machine=gpu_of(name))
+    return msgspec.structs.replace(run, mode="paired")
+
+
+def test_no_pair_is_of_two_machines(tmp_path):
+    """Where a launch of the first one does not count, those of the others stay together."""
+    slow = [900.0, 902.0, 898.0]
+    parts = [
+        Part(
+            "u01-l001", "a", launched_in_pairs("a", [1e3, None, 1e3], [1e3] * 3)
+        ),
+        Part("u01-l002", "b", launched_in_pairs("b", slow, slow)),
+    ]
+
+    (row,) = judged(machines.merged("f9", parts), Store(tmp_path)).rows
+
+    assert Outcome.PASSED == row.outcome
+    assert 0.0 == pytest.approx(row.worse_by, abs=1e-6)
+
+
 def test_pairs_of_all_machines_are_judged_together(tmp_path):
     """Each pair is of one machine, and all of them decide."""
     parts = []
