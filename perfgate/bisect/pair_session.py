@@ -27,6 +27,7 @@ from perfgate.load.metrics import METRICS
 from perfgate.results import schema
 from perfgate.results.schema import RunResults
 from perfgate.results.verdict import unit_of
+from perfgate.servers.supervisor.daemon import die_with_parent
 
 LOG = "pytest.log"
 # Exit statuses of pytest after which there is a run: passed, and failed.
@@ -79,7 +80,7 @@ def logged(
     """Run a command to its end, its output to a file; returns the exit status.
 
     A Ctrl-C reaches the command as well. It is waited for: pytest ends its servers, and
-    writes what it has.
+    writes what it has. Where this process is killed, the kernel kills the command.
 
     Args:
         without: variables that it does not get.
@@ -96,6 +97,7 @@ def logged(
             stdout=file,
             stderr=file,
             env=environment,
+            preexec_fn=die_with_parent,
         ) as process,
     ):
         try:

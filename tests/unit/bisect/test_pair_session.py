@@ -24,6 +24,7 @@ from perfgate.bisect.state import BadBisection
 from perfgate.errors import FailureRow
 from perfgate.judge.baseline_store import Store
 from perfgate.results import schema
+from perfgate.servers.supervisor.processes import look_up
 from tests.support import builders as m
 from tests.support.projects import ROOT
 
@@ -250,6 +251,30 @@ def test_pairs_leave_no_annotation_in_ci(tmp_path, monkeypatch):
     logged_quietly(command, tmp_path / "log")
 
     assert "none yes\n" == (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_the_command_ends_with_a_bisection_that_is_killed(tmp_path, number):
+    """Else it would measure on, and refuse the run to the same command."""
+    code = f"""
+import sys; sys.path[:0] = [{str(ROOT)!r}]
+from pathlib import Path
+from perfgate.bisect.pair_session import logged
+logged(["bash", "-c", "echo $$; exec sleep 60"], Path({str(tmp_path / "log")!r}))
+"""
+    log = tmp_path / "log"
+    with subprocess.Popen([sys.executable, "-c", code]) as process:
+        while not log.exists() or not log.read_text().endswith("\n"):
+            time.sleep(0.02)
+        pid = int(log.read_text())
+        assert look_up(pid) is not None
+        process.send_signal(number)
+        process.wait(timeout=60)
+
+    end_s = time.monotonic() + 20
+    while look_up(pid) is not None and time.monotonic() < end_s:
+        time.sleep(0.02)
+    assert look_up(pid) is None
 
 
 def test_ctrl_c_waits_for_the_command(tmp_path):
