@@ -127,7 +127,7 @@ def _rest(answer: Answer, builds: Sequence[Build]) -> list[str]:
         told.append(
             f"  Before it {builds[place.good].title} is "
             f"worse already, {loss_text(evidence, before)}: look again with "
-            f"--bad {shlex.quote(builds[place.good].name)}, and {ELSEWHERE}"
+            f"--bad {shlex.quote(builds[place.good].end)}, and {ELSEWHERE}"
         )
     if after is None:
         return told
@@ -136,6 +136,6 @@ def _rest(answer: Answer, builds: Sequence[Build]) -> list[str]:
         share = formatting.signed_percent(evidence.fraction(rest))
         told.append(
             f"  After it {share} more is lost: look again with "
-            f"--good {shlex.quote(builds[place.bad].name)}, and {ELSEWHERE}"
+            f"--good {shlex.quote(builds[place.bad].end)}, and {ELSEWHERE}"
         )
     return told

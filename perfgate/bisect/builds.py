@@ -47,6 +47,10 @@ class Build(Protocol):
     def origin(self) -> str:
         """Its Python, or the folder in which it is made."""
 
+    @property
+    def end(self) -> str:
+        """What --good and --bad call it."""
+
     def python(self) -> Path:
         """Its Python, made if need be.
 
@@ -71,6 +75,11 @@ class ReadyBuild:
     def origin(self) -> str:
         """Its path."""
         return self.path
+
+    @property
+    def end(self) -> str:
+        """The name."""
+        return self.name
 
     def python(self) -> Path:
         """Its path."""
@@ -109,6 +118,11 @@ class CommandBuild:
     def origin(self) -> str:
         """The folder."""
         return str(self.folder)
+
+    @property
+    def end(self) -> str:
+        """The name."""
+        return self.name
 
     def python(self) -> Path:
         """Its Python; made by the command at the first call."""

@@ -51,10 +51,19 @@ class ExchangedBuild:
         """Nothing more: the name says all."""
         return self.name
 
+    @property
+    def end(self) -> str:
+        """Its Python: that is what --packages takes."""
+        return str(self._script)
+
+    @property
+    def _script(self) -> Path:
+        return self.folder / "pythons" / folder_name(self.name)
+
     def python(self) -> Path:
         """A script that starts the good Python with these packages first."""
         folders = [str(self._package(name)) for name in self.packages]
-        script = self.folder / "pythons" / folder_name(self.name)
+        script = self._script
         script.parent.mkdir(parents=True, exist_ok=True)
         path = shlex.quote(":".join(folders))
         script.write_text(

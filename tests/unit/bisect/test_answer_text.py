@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from perfgate.bisect import answer_text
 from perfgate.bisect.builds import CommandBuild, ReadyBuild
+from perfgate.bisect.dependencies import ExchangedBuild
 from perfgate.results import schema
 from tests.support import builders as m
 from tests.support.bisections import (
@@ -80,6 +83,24 @@ def test_loss_after_the_build(tmp_path):
     (line,) = [line for line in lines if "look again" in line]
     assert line.startswith("  After it +8.0 % more is lost")
     assert line.endswith("--good b2, and another --folder")
+
+
+def test_what_is_left_between_packages_is_looked_for_by_pythons(tmp_path):
+    """The option takes no name of a package."""
+    losses = {**slow_from(2, 0.12, builds=4), **slow_from(4, 0.21)}
+    found = bisection(ToldPairs(losses))[0]
+    answer = found.run()
+    schema.save(m.bare_run(), tmp_path / answer.confirmation.run)
+    python = Path("/bin/true")
+    builds = list(found.builds)
+    label = "kernels 1.0 -> 1.1"
+    builds[2] = ExchangedBuild(label, python, python, ("kernels",), tmp_path)
+
+    lines = answer_text.lines(answer, builds, tmp_path, COMMAND)
+
+    (line,) = [line for line in lines if "look again" in line]
+    script = tmp_path / "pythons" / "kernels-1.0---1.1"
+    assert line.endswith(f"--good {script}, and another --folder")
 
 
 def test_build_that_is_neither_is_named(tmp_path):

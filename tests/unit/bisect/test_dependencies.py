@@ -70,6 +70,7 @@ def test_one_more_package_in_each_build(pythons, tmp_path):
         "what is no package",
     ] == [build.name for build in builds]
     assert "kernels 1.0 -> 1.1 (with 1 package before it)" == builds[2].title
+    assert builds[2].end == str(builds[2].python())
     seen = []
     for build in builds:
         python = build.python()
