@@ -223,11 +223,11 @@ def _plan(address: str, job: Job, wanted: Any) -> None:
 def _measured(address: str, job: Job, wanted: Any) -> State:
     """The state after all was measured; a signal ends it on all hosts first."""
     from perfgate.fleet import session
+    from perfgate.fleet import state as states
     from perfgate.fleet.ray_cluster import RayCluster
     from perfgate.run import run_lock
 
     folder = wanted.run_dir
-    again = f"--run-dir {folder} --resume"
     reservation = run_lock.reserve(folder)
     try:
         with closing(RayCluster(address)) as cluster:
@@ -236,7 +236,10 @@ def _measured(address: str, job: Job, wanted: Any) -> State:
             try:
                 return session.measure(cluster, job, wanted, _screen())
             except KeyboardInterrupt:
-                click.echo(f"\nStopped on all hosts. Go on with: {again}")
+                then = "Nothing was begun."
+                if states.has_state(folder):
+                    then = f"Go on with: --run-dir {folder} --resume"
+                click.echo(f"\nStopped on all hosts. {then}")
                 sys.exit(STOPPED)
     finally:
         reservation.release()

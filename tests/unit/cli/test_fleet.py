@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import builtins
+import signal
 
 import pytest
 
 from perfgate.cli import fleet as commands
 from perfgate.cli.main import main
-from perfgate.fleet import machines
+from perfgate.fleet import machines, ray_cluster
 from perfgate.fleet.state import EventFile
 from perfgate.results import schema
 from tests.support import builders
-from tests.support.fake_cluster import unit
-from tests.support.fleets import begun, finished, placed
+from tests.support.fake_cluster import FakeCluster, unit
+from tests.support.fleets import begun, finished, host, placed
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +60,38 @@ def test_without_ray_the_extra_is_named(call, no_ray, tmp_path):
     assert 2 == done.exit_code
     assert "pip install 'perfgate[fleet]'" in done.output
     assert not (tmp_path / "run").exists()
+
+
+class Interrupted(FakeCluster):
+    """A cluster of one host, during whose check somebody hits Ctrl-C."""
+
+    def __init__(self, address):
+        super().__init__([host("a")], {"a": "h200"}, [unit("one")], None)
+
+    def wait(self, timeout_s):
+        """Nothing comes."""
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("is_begun", [False, True])
+def test_ctrl_c_says_how_to_go_on_where_there_is_a_run(
+    call, tmp_path, monkeypatch, is_begun
+):
+    """One that was stopped while hosts were checked has none to go on with."""
+    handler = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(ray_cluster, "RayCluster", Interrupted)
+    options = ["--run-dir", "run"]
+    if is_begun:
+        stored(tmp_path / "run", 1000.0)
+        options.append("--resume")
+
+    done = call(main, "fleet", "run", *options, "--", "-m", "gpu")
+    signal.signal(signal.SIGTERM, handler)
+
+    assert 2 == done.exit_code
+    again = f"Go on with: --run-dir {tmp_path / 'run'} --resume"
+    assert is_begun == (again in done.output)
+    assert is_begun != ("Nothing was begun." in done.output)
 
 
 def stored(folder, value, number=1):
