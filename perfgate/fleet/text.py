@@ -105,8 +105,14 @@ def missing_lines(state: State) -> Iterator[str]:
         count = formatting.count(len(state.open), "launch")
         yield f"{count} still to be measured: the same command with --resume"
     for row in state.twice:
+        task = state.tasks[row.task]
+        if task.is_measured and task.host == row.host:
+            continue  # a later driver went on there, and has it
+        found = "was measured twice"
+        if not task.is_measured:
+            found = "was measured after all"
         yield (
-            f"{row.task} was measured twice: {row.host} was lost, and has it in "
+            f"{row.task} {found}: {row.host} was lost, and has it in "
             f"{row.folder}; that one does not count"
         )
 

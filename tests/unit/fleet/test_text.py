@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from perfgate.fleet import scheduler, text
 from perfgate.fleet.scheduler import Durations, Place
+from perfgate.fleet.state import Twice
 from tests.support.fake_cluster import unit
-from tests.support.fleets import host, place, state
+from tests.support.fleets import finished, host, place, placed, state
 
 SMALL, LARGE = unit("small"), unit("large", gpu_count=2)
 OTHER = unit("other", gpu="h100")
@@ -59,3 +60,32 @@ def test_units_that_no_host_can_measure_are_listed():
     assert ["no host can measure small:", "  a; b: needs vllm"] == list(
         text.impossible_lines(missing)
     )
+
+
+def test_what_a_lost_host_has_is_told_by_what_became_of_the_launch():
+    """Measured elsewhere too, by nobody else, or by that host for a later driver."""
+    found = Twice(task="u01-l001", host="a", folder="/spool/u01-l001")
+    lost = [
+        event
+        for name in ("a", "b")
+        for event in (
+            placed("u01-l001", name),
+            finished("u01-l001", name, "lost"),
+        )
+    ]
+    elsewhere = [*lost[:2], placed("u01-l001", "b"), finished("u01-l001", "b")]
+    there = [
+        *lost[:2],
+        found,
+        placed("u01-l001", "a"),
+        finished("u01-l001", "a"),
+    ]
+
+    def told(*events):
+        return "\n".join(text.missing_lines(state(unit("one"), events=events)))
+
+    assert "u01-l001 was measured twice: a was lost" in told(*elsewhere, found)
+    given_up = told(*lost, found)
+    assert "u01-l001 was measured after all: a was lost" in given_up
+    assert "twice" not in given_up
+    assert "" == told(*there)
