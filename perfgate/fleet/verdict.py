@@ -7,19 +7,21 @@ is no regression.
 
 from __future__ import annotations
 
+import datetime
 import functools
 import math
+import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from perfgate.cases import Case, GateMode
 from perfgate.fleet import change, outliers
-from perfgate.fleet.change import Change, Prior
+from perfgate.fleet.change import Change, Logs, Prior
 from perfgate.fleet.machines import Machine, pooled
 from perfgate.fleet.outliers import Outlier
+from perfgate.judge import answer_shift, routing_shift, run_status
 from perfgate.judge import gate as judging
-from perfgate.judge import run_status
 from perfgate.judge.baseline_store import Recorded, Store
 from perfgate.judge.gate import gate_mode, metric_of
 from perfgate.judge.machine_scope import target_effect_of
@@ -249,13 +251,11 @@ class _Fleet:
     def _row(self, case: Case, judged_rows: int) -> Row:
         if case.is_duel or self.group.first.is_paired:
             return self._pooled(case)
+        if not _is_of_value(case):
+            return self._by_machines(case)
         label = hardware_label(self.group.first.hardware, case)
         baseline = self.store.find(case, label)
-        now = {}
-        for witness in self.machines:
-            seen = witness.seen.get(case.id)
-            if seen and seen.logs and seen.outcome not in NOT_COMPARED:
-                now[seen.recorded_as] = seen.logs
+        now = self._logs_of(case)
         if not now or not isinstance(baseline, Recorded):
             return self._by_machines(case)
         before = _recorded(case, baseline)
@@ -265,20 +265,34 @@ class _Fleet:
         higher = metric_of(case).better == "higher"
         prior = _prior(baseline, policy.assumed_cv)
         found = change.compare(now, before, prior, judged_rows)
+        rises = (found.loss > 0) != higher
         if case.two_sided:
             found = _two_sided(found)
         target = target_effect_of(baseline, policy)
+        outcome = found.outcome(log_loss(target, higher))
+        if outcome is Outcome.REGRESSED:
+            reference = _value_of(before, higher)
+            outcome = _unless_excused(found, baseline, reference, rises)
         return Row(
             case=case.id,
             group=self.name,
             gate=gate_mode(case, policy, baseline.metric.gate),
-            outcome=found.outcome(log_loss(target, higher)),
+            outcome=outcome,
             machines=found.machines,
             change=found,
             worse_by=fraction_of(found.loss, higher),
             excluded=fraction_of(found.excluded, higher),
             target=target,
         )
+
+    def _logs_of(self, case: Case) -> dict[str, Logs]:
+        """Machine, as it is recorded -> logarithms of the launches to be compared."""
+        logs: dict[str, Logs] = {}
+        for witness in self.machines:
+            seen = witness.seen.get(case.id)
+            if seen and seen.logs and seen.outcome not in NOT_COMPARED:
+                logs[seen.recorded_as] = seen.logs
+        return logs
 
     def _by_machines(self, case: Case) -> Row:
         """What most machines say of it, where nothing can be compared."""
@@ -288,7 +302,9 @@ class _Fleet:
         outcomes = Counter(row.outcome for row in seen)
         outcome = Outcome.INVALID
         if outcomes:
-            ((outcome, _),) = outcomes.most_common(1)
+            # Of as many machines each, the outcome that needs attention first.
+            worst_first = sorted(outcomes, key=run_status.ORDER.index)
+            outcome = max(worst_first, key=lambda name: outcomes[name])
         modes = {row.gate for row in seen} or {case.gate}
         mode: GateMode = "report"
         if modes == {"hard"}:
@@ -330,6 +346,53 @@ class _Fleet:
             excluded=decision.excluded,
             target=decision.target_effect,
         )
+
+
+def _is_of_value(case: Case) -> bool:
+    """Whether the value decides, which machines share; else each launch decides alone."""
+    of_launch = (routing_shift.SHARES, answer_shift.METRIC)
+    return not is_exact(case.metric) and case.metric not in of_launch
+
+
+def _value_of(before: Mapping[str, Sequence[float]], higher: bool) -> float:
+    """The recorded value of a row: the geometric mean over its machines."""
+    middle = statistics.fmean(map(statistics.fmean, before.values()))
+    if higher:
+        return math.exp(-middle)
+    return math.exp(middle)
+
+
+def _unless_excused(
+    found: Change, baseline: Recorded, reference: float, rises: bool
+) -> Outcome:
+    """A regression; none where it is too small to count, or accepted until a day.
+
+    Args:
+        reference: the recorded value. rises: whether the value is larger now.
+    """
+    metric = baseline.metric
+    if _difference(reference, found.loss, rises) <= metric.floor:
+        largest = _difference(reference, found.loss + found.error, rises)
+        if largest <= metric.floor:
+            return Outcome.PASSED
+        return Outcome.NOT_EXCLUDED
+    known = metric.known
+    if known is None:
+        return Outcome.REGRESSED
+    today = datetime.date.today()
+    is_expired = today > datetime.date.fromisoformat(known.until)
+    is_other_way = known.change is not None and rises != (known.change > 0)
+    accepted = log_loss(known.worse_by, metric.better == "higher")
+    if is_expired or is_other_way or found.loss > accepted + found.alarm:
+        return Outcome.REGRESSED
+    return Outcome.PASSED
+
+
+def _difference(reference: float, loss: float, rises: bool) -> float:
+    """A loss in the metric's unit."""
+    if rises:
+        return reference * math.expm1(loss)
+    return -reference * math.expm1(-loss)
 
 
 def _recorded(case: Case, baseline: Recorded) -> dict[str, list[float]]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from perfgate.cases import Case, Load
 from perfgate.fleet import machines, text
 from perfgate.fleet.machines import Part
 from perfgate.fleet.verdict import judged
@@ -188,6 +190,89 @@ def paired(name, kind):
     gpu = msgspec.structs.replace(run.hardware.gpus[0], uuid=f"GPU-{name}")
     machine = msgspec.structs.replace(run.hardware, gpus=(gpu,))
     return msgspec.structs.replace(run, hardware=machine)
+
+
+def with_baselines_that_say(store, **fields):
+    """The store after a person has written this into each metric of its files."""
+    for path in store.root.rglob("*.json"):
+        content = json.loads(path.read_text())
+        for metric in content.get("metrics", {}).values():
+            metric.update(fields)
+        path.write_text(json.dumps(content))
+    return Store(store.root)
+
+
+@pytest.mark.parametrize(
+    ("until", "worse_by", "expected"),
+    [
+        ("2999-12-31", 0.08, Outcome.PASSED),
+        ("2020-12-31", 0.08, Outcome.REGRESSED),
+        ("2999-12-31", 0.02, Outcome.REGRESSED),
+    ],
+)
+def test_a_loss_that_is_accepted_until_a_day_is_accepted_by_the_fleet(
+    store, until, worse_by, expected
+):
+    """As each machine accepts it; not after that day, and no larger one."""
+    known = {"until": until, "reason": "agreed", "worse_by": worse_by}
+    known_store = with_baselines_that_say(store, known=known)
+
+    found = judged(fleet(dict.fromkeys(NAMES, 0.08)), known_store)
+
+    assert {expected} == outcomes(found)
+    for machine in found.machines:
+        assert {expected} == {row.outcome for row in machine.seen.values()}
+
+
+def test_a_loss_below_the_floor_is_none(store):
+    """0.8 ms of 10 ms are one, but for a floor of 1 ms."""
+    losses = dict.fromkeys(NAMES, 0.08)
+
+    floored = judged(fleet(losses), with_baselines_that_say(store, floor=1.0))
+
+    assert {Outcome.PASSED} == outcomes(floored)
+    below = judged(fleet(losses), with_baselines_that_say(store, floor=0.7))
+    assert {Outcome.REGRESSED} == outcomes(below)
+
+
+def with_setting(results, value):
+    """The session with a case of its engine's settings, one of which is this."""
+    case = Case(
+        experiment="E1",
+        metric="engine_settings",
+        numerator=Load(server=builders.MOE),
+    )
+    launches = []
+    for launch in results.launches:
+        settings = {"attention": value}
+        launches.append(msgspec.structs.replace(launch, effective=settings))
+    return msgspec.structs.replace(
+        results, launches=tuple(launches), cases=(case,)
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [(0, Outcome.PASSED), (2, Outcome.REGRESSED), (4, Outcome.REGRESSED)],
+)
+def test_another_setting_is_red_though_there_are_as_many(
+    tmp_path, changed, expected
+):
+    """Facts decide on each machine by themselves, and not how many they are."""
+    runs = [
+        with_setting(results(name, 0.0, day=1 + number), "flash")
+        for number, name in enumerate(NAMES[:4])
+    ]
+    recorded = joint_runs.store_of(tmp_path, *runs)
+    parts = []
+    for number, name in enumerate(NAMES[:4]):
+        value = "triton" if number >= 4 - changed else "flash"
+        row = with_setting(results(name, 0.0, day=20), value)
+        parts.append(Part(f"u01-l{number:03d}", name, row))
+
+    (row,) = judged(machines.merged("f9", parts), recorded).rows
+
+    assert ("hard", expected) == (row.gate, row.outcome)
 
 
 def launched_in_pairs(name, base, candidate):
