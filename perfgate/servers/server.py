@@ -168,10 +168,7 @@ class Server:
         phase = "starting"
         reported_s = self._began_s
         while True:
-            for name, line in watch.news():
-                text = foreign_text.one_line(line)
-                entry = PhaseTime(name=name, at_s=self._age_s(), line=text)
-                self._note(phases=(*self.record.phases, entry))
+            for name in self._note_phases(watch):
                 phase = name
                 reported_s = 0.0
             if time.monotonic() - reported_s >= _TICK_S:
@@ -182,12 +179,23 @@ class Server:
             if self._answers(min(remaining_s, _PROBE_S)):
                 break
             self._launched.exit_code(wait_s=min(remaining_s, _POLL_S))
+        self._note_phases(watch)  # what was logged just before it answered
         self._check_port_owner()
         self._note(ready_s=self._age_s())
         self._launched.note_ready()
         with opened(self.log) as log:
             self._ready_at_byte = log.seek(0, os.SEEK_END)
         progress(f"ready ({self._age_s():.0f} s)")
+
+    def _note_phases(self, watch: LogWatch) -> list[str]:
+        """Add the phases that the log has begun since the last look; their names."""
+        names = []
+        for name, line in watch.news():
+            text = foreign_text.one_line(line)
+            entry = PhaseTime(name=name, at_s=self._age_s(), line=text)
+            self._note(phases=(*self.record.phases, entry))
+            names.append(name)
+        return names
 
     def _check_start(self, phase: str, remaining_s: float) -> None:
         """Raise if the process ended, or its deadline passed, during this phase."""

@@ -51,6 +51,26 @@ def _start(
     return _ready(fake_plan(*plan_arguments), folder / "logs", said)
 
 
+def test_what_is_logged_just_before_the_first_answer_is_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server begins and answers between two looks at its log."""
+    answers = Server._answers
+
+    def wait_for_it(server: Server, patience_s: float) -> bool:
+        while not answers(server, patience_s):
+            time.sleep(0.01)
+        return True
+
+    monkeypatch.setattr(Server, "_answers", wait_for_it)
+    server = _start(_log_lines(tmp_path, "INFO Loading weights"), tmp_path)
+    server.stop()
+
+    assert ["loading weights", "listening"] == [
+        phase.name for phase in server.record.phases
+    ]
+
+
 def test_start_returns_a_server_that_answers(tmp_path: Path) -> None:
     """It is up when it is ready, and gone when stop returns."""
     said: list[str] = []
