@@ -117,7 +117,7 @@ class Config:
         session: of a worker: id of its controller's session.
         worker_count: of -n, 0 without it.
         gpu_indices: GPUs leased for this session, by NVML index; empty before.
-        gpu_uuids: the same by UUID, where a GPU that does not answer may shift indices.
+        gpu_uuids: the same by UUID, where CUDA may number them otherwise than NVML.
         run_id: of the run that the session makes.
         began_unix_s: start of the session; None is the start of its campaign.
     """

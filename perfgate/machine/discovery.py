@@ -6,7 +6,7 @@ answer does not take the others along.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,12 +58,14 @@ class Discovery:
     Attributes:
         gpus: those that a run uses, of one product; empty where there is none.
         omitted: visible ones that it does not use.
+        is_renumbered: whether CUDA may number the GPUs otherwise than NVML does.
         note: why there are none; "" where there is nothing to say.
         fault: why the GPUs cannot be asked although there are some.
     """
 
     gpus: tuple[Gpu, ...] = ()
     omitted: tuple[OmittedGpu, ...] = ()
+    is_renumbered: bool = False
     driver: str | None = None
     cuda: str | None = None
     note: str = ""
@@ -159,10 +161,24 @@ def _query(
     return Discovery(
         gpus=selection.gpus,
         omitted=tuple(omitted),
+        is_renumbered=bool(lost) or _has_mig(nvml, handles.values()),
         driver=_text(nvml, "nvmlSystemGetDriverVersion"),
         cuda=_cuda(nvml),
         note=seen.note or _note(listed, environ),
     )
+
+
+def _has_mig(nvml: Any, handles: Iterable[Any]) -> bool:
+    """Whether a GPU is in MIG mode, hidden ones included.
+
+    CUDA leaves it out, and puts one of its slices behind all whole GPUs.
+    """
+    return any(_is_mig(nvml, handle) for handle in handles)
+
+
+def _is_mig(nvml: Any, handle: Any) -> bool:
+    mode = nvml_queries.ask(nvml, "nvmlDeviceGetMigMode", handle)
+    return bool(mode and mode[0])
 
 
 def _lost(error: Exception) -> str:
@@ -191,7 +207,6 @@ def _describe(nvml: Any, handle: Any, device: Device) -> Gpu:
     memory_bytes = None
     if memory is not None:
         memory_bytes = int(memory.total)
-    mig = nvml_queries.ask(nvml, "nvmlDeviceGetMigMode", handle)
     limit_mw = nvml_queries.ask(
         nvml, "nvmlDeviceGetPowerManagementLimit", handle
     )
@@ -204,7 +219,7 @@ def _describe(nvml: Any, handle: Any, device: Device) -> Gpu:
         uuid=device.uuid,
         name=name,
         memory_total_bytes=memory_bytes,
-        mig=bool(mig and mig[0]),
+        mig=_is_mig(nvml, handle),
         power_limit_w=limit_w,
         display=bool(display),
     )

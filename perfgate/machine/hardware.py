@@ -54,6 +54,8 @@ class Hardware(
             fraction.
         gpus: empty on the CPU.
         omitted: visible GPUs that a run does not use.
+        is_renumbered: whether CUDA may number the GPUs otherwise than NVML does, because
+            one of the host, hidden or not, does not answer or is in MIG mode.
         gpu_note: why there is no GPU; "" where there is nothing to say.
         gpu_fault: why the GPUs cannot be asked although there are some.
 
@@ -72,6 +74,7 @@ class Hardware(
     cuda: str | None = None
     gpus: tuple[Gpu, ...] = ()
     omitted: tuple[OmittedGpu, ...] = ()
+    is_renumbered: bool = False
     gpu_note: str = ""
     gpu_fault: FailureRow | None = None
 
@@ -108,12 +111,6 @@ class Hardware(
                 f"the GPUs do not answer: {fault.seen}; {fault.remedy}"
             )
         return tuple(notes)
-
-    @property
-    def has_lost_gpu(self) -> bool:
-        """Whether a GPU does not answer: CUDA may then number the others anew."""
-        is_lost = any(not gpu.name for gpu in self.omitted)
-        return is_lost and not any(gpu.is_amd for gpu in self.gpus)
 
     @property
     def machine_id(self) -> str | None:
@@ -236,6 +233,7 @@ def detect(
         driver=found.driver,
         cuda=found.cuda,
         gpus=found.gpus,
+        is_renumbered=found.is_renumbered and not first.is_amd,
     )
 
 

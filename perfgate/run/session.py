@@ -625,7 +625,7 @@ def _with_leased(config: Config, hardware: Hardware, lease: Lease) -> Config:
     """The configuration with the leased GPUs."""
     leased = [gpu for gpu in hardware.gpus if gpu.uuid in lease.devices]
     uuids: tuple[str, ...] = ()
-    if hardware.has_lost_gpu:
+    if hardware.is_renumbered:
         uuids = tuple(gpu.uuid for gpu in leased)
     return dataclasses.replace(
         config, gpu_indices=tuple(gpu.index for gpu in leased), gpu_uuids=uuids

@@ -172,8 +172,26 @@ def test_a_lost_gpu_leaves_the_others():
     machine = detect(FakeNvml(gpus=gpus))
 
     assert 1 == machine.count
-    assert machine.has_lost_gpu
+    assert machine.is_renumbered
     assert "GPU 1: does not answer" in machine.gpu_notes[0]
+
+
+@pytest.mark.parametrize("visible", [None, "GPU-b", "1"])
+@pytest.mark.parametrize("first", [{"mig": True}, {"lost": "GPU is lost"}])
+def test_hidden_gpus_renumber_the_others(monkeypatch, first, visible):
+    """CUDA counts neither, whether or not the variable lets them through."""
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    gpus = (FakeGpu(uuid="GPU-a", **first), FakeGpu(uuid="GPU-b"))
+    machine = detect(FakeNvml(gpus=gpus))
+
+    assert [1] == [gpu.index for gpu in machine.gpus]
+    assert machine.is_renumbered
+
+
+def test_whole_gpus_keep_their_numbers():
+    """Indices are what engines take best."""
+    assert not detect(FakeNvml(2)).is_renumbered
 
 
 def test_quota_of_a_container_is_in_the_label(cpuinfo, tmp_path):
