@@ -53,16 +53,16 @@ def limits(root: Path = ROOT) -> Limits:
 
 
 def oom_kills(root: Path = ROOT) -> int | None:
-    """Processes of this control group that the kernel killed for memory; None if unknown."""
-    counts = []
+    """Processes of this control group that the kernel killed for memory; None if unknown.
+
+    The nearest group that counts tells it: those above it count other groups as well.
+    """
     for folder in _folders(root, "memory"):
         for name in ("memory.events", "memory.oom_control"):
             match = _OOM_LINE.search(_text(folder / name))
             if match:
-                counts.append(int(match.group(1)))
-    if not counts:
-        return None
-    return max(counts)
+                return int(match.group(1))
+    return None
 
 
 def usable_cores(root: Path = ROOT) -> float:

@@ -149,6 +149,18 @@ def test_the_limit_is_named(root):
     )
 
 
+def test_kills_of_other_groups_are_not_ours(root):
+    """The groups above count the kills of all users of the machine."""
+    own = "user.slice/user-1000.slice/session-3.scope"
+    above = "user.slice/memory.events"
+    write(root, {f"{own}/memory.events": "oom_kill 0", above: "oom_kill 4"})
+    (root / "proc" / "self" / "cgroup").write_text(f"0::/{own}\n")
+    watch = OomWatch(root)
+    (root / "sys" / "fs" / "cgroup" / above).write_text("oom_kill 5\n")
+
+    assert "" == watch.killed_here()
+
+
 def test_kills_of_the_host_are_told_as_such(root):
     """Without a limit of its own the host's memory is what ran out."""
     (root / "proc" / "vmstat").write_text("nr_free 1\noom_kill 7\n")
