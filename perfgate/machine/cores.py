@@ -7,11 +7,17 @@ its client used was somebody else's, time that a hypervisor took included.
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
+
+PROC = Path("/proc")
+# A core of /proc/stat: its number, then ticks of user, nice, system, idle and iowait.
+_CORE_LINE = re.compile(r"^cpu(\d+) +\d+ +\d+ +\d+ +(\d+) +(\d+)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -44,18 +50,16 @@ class Shares:
     others: float
 
 
-def usage(pids: Iterable[int]) -> Usage | None:
+def usage(pids: Iterable[int], proc: Path = PROC) -> Usage | None:
     """The counts now, of these processes, of this one and of its descendants.
 
-    None where the kernel does not count the cores one by one.
+    None where the kernel does not count each of the cores.
     """
     affinity = os.sched_getaffinity(0)
-    times = psutil.cpu_times(percpu=True)
-    if max(affinity) >= len(times):
+    idle_by_core_s = _idle_by_core_s(proc)
+    if not affinity <= idle_by_core_s.keys():
         return None
-    idle_s = 0.0
-    for core in affinity:
-        idle_s += times[core].idle + getattr(times[core], "iowait", 0.0)
+    idle_s = sum(idle_by_core_s[core] for core in affinity)
     this = psutil.Process()
     ours = {this.pid, *pids}
     ours.update(child.pid for child in this.children(recursive=True))
@@ -65,6 +69,19 @@ def usage(pids: Iterable[int]) -> Usage | None:
         if spent_s is not None:
             own_s[pid] = spent_s
     return Usage(time.monotonic(), len(affinity), idle_s, own_s)
+
+
+def _idle_by_core_s(proc: Path) -> dict[int, float]:
+    """Idle time of each core by its number; cores that are switched off have none."""
+    try:
+        text = (proc / "stat").read_text()
+    except OSError:
+        return {}
+    ticks_per_s = os.sysconf("SC_CLK_TCK")
+    idle_s = {}
+    for number, idle, waiting in _CORE_LINE.findall(text):
+        idle_s[int(number)] = (int(idle) + int(waiting)) / ticks_per_s
+    return idle_s
 
 
 def _spent_s(pid: int) -> float | None:

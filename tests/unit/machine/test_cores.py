@@ -1,5 +1,6 @@
 """Cores: what a busy loop uses is others' time, or ours where its process is named."""
 
+import os
 import subprocess
 import sys
 import time
@@ -42,11 +43,24 @@ def test_shares_stay_between_nothing_and_all():
     assert None is cores.shares(*spent(0.0, 1.0, cores=2))
 
 
-def test_other_core_numbers_are_unknown(monkeypatch):
+def test_other_core_numbers_are_unknown(tmp_path):
     """Where the kernel lists fewer cores than this process may run on."""
-    monkeypatch.setattr(psutil, "cpu_times", lambda percpu: [])
+    assert None is cores.usage([], tmp_path)
 
-    assert None is cores.usage([])
+    (tmp_path / "stat").write_text("cpu  1 2 3 4 5 6 7 0 0 0\n")
+    assert None is cores.usage([], tmp_path)
+
+
+def test_cores_are_found_by_their_numbers(tmp_path, monkeypatch):
+    """The kernel leaves out cores that are switched off: the third line is of core 4."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 2})
+    tick = os.sysconf("SC_CLK_TCK")
+    lines = ["cpu  0 0 0 0 0 0 0 0 0 0"]
+    for core in (0, 2, 4, 6):
+        lines.append(f"cpu{core} 9 9 9 {core * tick} {tick} 9 9 0 0 0")
+    (tmp_path / "stat").write_text("\n".join(lines))
+
+    assert (0 + 1) + (2 + 1) == cores.usage([], tmp_path).idle_s
 
 
 @pytest.mark.parametrize("is_named", [True, False])
