@@ -75,9 +75,9 @@ class GpuSummary(
 
 @dataclass(frozen=True)
 class Mark:
-    """The begin of a repetition: time, and each GPU's energy counter."""
+    """The begin of a repetition: monotonic time, and each GPU's energy counter."""
 
-    unix_s: float
+    at_s: float
     joules: tuple[float | None, ...]
 
 
@@ -106,7 +106,8 @@ class Telemetry:
         self._gpus = gpus
         self._header = header
         self._path = path
-        self._moments: list[Moment] = []
+        # With the monotonic time of each: a machine's clock may be set meanwhile.
+        self._moments: list[tuple[float, Moment]] = []
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         if sampled:
@@ -127,12 +128,12 @@ class Telemetry:
 
     def mark(self) -> Mark:
         """The begin of a repetition, for `since`."""
-        return Mark(time.time(), self._gpus.joules())
+        return Mark(time.monotonic(), self._gpus.joules())
 
     def since(self, mark: Mark) -> tuple[GpuSummary, ...]:
         """A summary of each GPU from the mark until now."""
         end = self.mark()
-        moments = self._moments_within(mark.unix_s, end.unix_s)
+        moments = self._moments_within(mark.at_s, end.at_s)
         summaries = []
         for position, index in enumerate(self._gpus.indices):
             looks = [moment.gpus[position] for moment in moments]
@@ -141,12 +142,10 @@ class Telemetry:
             summaries.append(summary(index, looks, before_j, after_j))
         return tuple(summaries)
 
-    def _moments_within(
-        self, begin_unix_s: float, end_unix_s: float
-    ) -> list[Moment]:
+    def _moments_within(self, begin_s: float, end_s: float) -> list[Moment]:
         moments = []
-        for moment in list(self._moments):
-            if begin_unix_s <= moment.unix_s <= end_unix_s:
+        for at_s, moment in list(self._moments):
+            if begin_s <= at_s <= end_s:
                 moments.append(moment)
         return moments
 
@@ -173,9 +172,9 @@ class Telemetry:
         due_s = time.monotonic()
         flushed_s = due_s
         while not self._stop.wait(max(0.0, due_s - time.monotonic())):
-            unix_s = round(time.time(), 3)
+            at_s, unix_s = time.monotonic(), round(time.time(), 3)
             moment = Moment(unix_s, self._gpus.look())
-            self._moments.append(moment)
+            self._moments.append((at_s, moment))
             now_s = time.monotonic()
             if file is not None:
                 file.write(_line(moment))

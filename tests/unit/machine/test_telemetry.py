@@ -119,6 +119,24 @@ def test_energy_is_of_all_gpus_or_unknown():
     assert energy_j([]) is None
 
 
+@pytest.mark.parametrize("seconds", [-3600, 3600])
+def test_a_clock_that_is_set_hides_no_throttling(monkeypatch, seconds):
+    """The looks of a repetition are found by time that passes evenly."""
+    nvml = FakeNvml(reasons=0x40)
+    watch = Telemetry(Gpus((0,), nvml), HEADER).start()
+    mark, began = watch.mark(), nvml.looks
+    wait_for(lambda: nvml.looks >= began + 2)
+    now_s = time.time()
+    monkeypatch.setattr(time, "time", lambda: now_s + seconds)
+    set_at = nvml.looks
+    wait_for(lambda: nvml.looks >= set_at + 3)
+    gpus = watch.since(mark)
+    watch.stop()
+
+    assert 3 <= gpus[0].looks
+    assert {"hw_thermal_slowdown": 1.0} == gpus[0].throttle
+
+
 def test_series_is_written_and_a_repetition_keeps_its_own_part(tmp_path):
     """Samples before the mark are not in its summary.
 
