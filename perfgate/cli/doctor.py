@@ -173,11 +173,15 @@ def _on_cpu(name: str, tensor_parallel_size: int) -> Finding:
     cores = container.usable_cores()
     if cores >= tensor_parallel_size:
         return Finding("platform", subject, "runs here", device="cpu")
+    needed = formatting.count(tensor_parallel_size, "core")
+    remedy = f"give this process {needed}"
+    if cores >= 1:
+        remedy += f", or add --tp {int(cores)}"
     return Finding(
         "platform",
         subject,
-        f"needs {tensor_parallel_size} cores, found {cores:g}",
-        f"give this process {tensor_parallel_size} cores, or add --tp {int(cores) or 1}",
+        f"needs {needed}, found {cores:g}",
+        remedy,
         blocks=True,
         device="cpu",
     )

@@ -500,6 +500,18 @@ def test_too_few_cores():
     )
 
 
+def test_less_than_a_core(monkeypatch):
+    """No --tp is small enough for a quota below one core."""
+    monkeypatch.setattr(doctor.container, "usable_cores", lambda: 0.5)
+    cpu = next(iter(platforms(CPU, SHIPPED, 1)))
+
+    assert ("pytest -m cpu", "needs 1 core, found 0.5") == (
+        cpu.subject,
+        cpu.seen,
+    )
+    assert "give this process 1 core" == cpu.remedy
+
+
 @pytest.mark.parametrize(
     ("machine", "seen", "remedy"),
     [
