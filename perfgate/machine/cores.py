@@ -6,11 +6,12 @@ its client used was somebody else's, time that a hypervisor took included.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -29,12 +30,14 @@ class Usage:
         cores: that this process may run on.
         idle_s: of all of these cores.
         own_s: of each process that counts as ours.
+        children_s: of its children that have ended, as the kernel adds them up.
     """
 
     at_s: float
     cores: int
     idle_s: float
     own_s: dict[int, float]
+    children_s: dict[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,12 +66,14 @@ def usage(pids: Iterable[int], proc: Path = PROC) -> Usage | None:
     this = psutil.Process()
     ours = {this.pid, *pids}
     ours.update(child.pid for child in this.children(recursive=True))
-    own_s = {}
+    own_s, children_s = {}, {}
     for pid in ours:
-        spent_s = _spent_s(pid)
-        if spent_s is not None:
-            own_s[pid] = spent_s
-    return Usage(time.monotonic(), len(affinity), idle_s, own_s)
+        # It may have ended, or belong to somebody else.
+        with contextlib.suppress(psutil.Error):
+            times = psutil.Process(pid).cpu_times()
+            own_s[pid] = float(times.user + times.system)
+            children_s[pid] = float(times.children_user + times.children_system)
+    return Usage(time.monotonic(), len(affinity), idle_s, own_s, children_s)
 
 
 def _idle_by_core_s(proc: Path) -> dict[int, float]:
@@ -84,26 +89,32 @@ def _idle_by_core_s(proc: Path) -> dict[int, float]:
     return idle_s
 
 
-def _spent_s(pid: int) -> float | None:
-    """CPU time of a process; None where it has ended or belongs to somebody else."""
-    try:
-        times = psutil.Process(pid).cpu_times()
-    except psutil.Error:
-        return None
-    return float(times.user + times.system)
-
-
 def shares(before: Usage, after: Usage) -> Shares | None:
     """Whose the time between two moments was; None where there was none."""
     whole_s = (after.at_s - before.at_s) * after.cores
     if whole_s <= 0 or before.cores != after.cores:
         return None
     idle_s = after.idle_s - before.idle_s
-    own_s = 0.0
-    for pid, spent_s in after.own_s.items():
-        own_s += spent_s - before.own_s.get(pid, 0.0)
+    own_s = _increase(before.own_s, after.own_s) + _ended_s(before, after)
     others_s = whole_s - idle_s - own_s
     return Shares(_within(idle_s / whole_s), _within(others_s / whole_s))
+
+
+def _increase(before: dict[int, float], after: dict[int, float]) -> float:
+    """Of all processes that are there now; new ones had nothing before."""
+    return sum(now_s - before.get(pid, 0.0) for pid, now_s in after.items())
+
+
+def _ended_s(before: Usage, after: Usage) -> float:
+    """What processes of ours used between two moments that have ended since.
+
+    A load's further client processes begin and end in between.
+    """
+    earlier_s = 0.0
+    for pid in before.own_s.keys() - after.own_s.keys():
+        earlier_s += before.own_s[pid] + before.children_s.get(pid, 0.0)
+    ended_s = _increase(before.children_s, after.children_s)
+    return max(0.0, ended_s - earlier_s)
 
 
 def _within(share: float) -> float:

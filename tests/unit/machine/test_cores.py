@@ -37,6 +37,25 @@ def test_process_that_came_meanwhile_counts_whole():
     assert 0.0 == cores.shares(before, after).others
 
 
+def test_children_that_began_and_ended_are_ours():
+    """A load's further client processes are gone when it has ended."""
+    before, after = spent(0.0, 10.0, children_s={7: 20.0})
+
+    assert 0.0 == cores.shares(before, after).others
+
+
+def test_child_that_ended_counts_from_the_first_moment():
+    """Its parent is told of all that it used, also of 50 s before."""
+    before, after = spent(0.0, 10.0, children_s={7: 70.0})
+    before.own_s[8] = 50.0
+    assert 0.0 == cores.shares(before, after).others
+
+    # Nobody waited for it: what it used since is unknown, and nothing is taken away.
+    before, after = spent(0.0, 20.0)
+    before.own_s[8] = 50.0
+    assert 0.25 == cores.shares(before, after).others
+
+
 def test_shares_stay_between_nothing_and_all():
     """Clocks of the kernel tick: a little more than all is all."""
     assert 0.0 == cores.shares(*spent(0.0, 30.4)).others
@@ -61,6 +80,19 @@ def test_cores_are_found_by_their_numbers(tmp_path, monkeypatch):
     (tmp_path / "stat").write_text("\n".join(lines))
 
     assert (0 + 1) + (2 + 1) == cores.usage([], tmp_path).idle_s
+
+
+def test_ended_child_of_this_process():
+    """It used more than its parent meanwhile."""
+    before = cores.usage([])
+    busy = "import time\nwhile time.process_time() < 0.5: pass"
+    subprocess.run([sys.executable, "-c", busy], check=True)
+    after = cores.usage([])
+
+    own_s = after.own_s[os.getpid()] - before.own_s[os.getpid()]
+    children_s = after.children_s[os.getpid()] - before.children_s[os.getpid()]
+    assert 0.5 <= children_s
+    assert own_s < children_s
 
 
 @pytest.mark.parametrize("is_named", [True, False])
