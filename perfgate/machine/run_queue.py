@@ -102,10 +102,15 @@ def _tasks(process: Path) -> list[Path]:
 
 
 def _counts(task: Path) -> Counts | None:
-    """The counts of a thread; None if it has ended, or the kernel counts nothing."""
+    """The counts of a thread; None if it has ended, or the kernel counts nothing.
+
+    Some kernels write zeros where their counting is off.
+    """
     try:
         cpu_ns, waited_ns, _ = (task / "schedstat").read_text().split()
     except (OSError, ValueError):
+        return None
+    if not int(cpu_ns):
         return None
     return Counts(int(cpu_ns), int(waited_ns))
 

@@ -30,6 +30,7 @@ def test_all_threads_of_all_processes_are_counted(tmp_path):
     thread(tmp_path, 7, 8, "50 0 1\n")
     thread(tmp_path, 9, 9, "10 5 1\n")
     thread(tmp_path, 9, 10, "")
+    thread(tmp_path, 9, 11, "0 0 0\n")
 
     taken = snapshot([7, 9, 11], tmp_path)
 
