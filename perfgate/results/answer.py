@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 
 import msgspec
+
+_MOST_EXPONENT = math.log(sys.float_info.max)
 
 
 class Answer(
@@ -34,10 +37,14 @@ class Answer(
 
 
 def perplexity(answers: Sequence[Answer]) -> float | None:
-    """Of the model with its own answers: e to the mean of -log p; None without a token."""
+    """Of the model with its own answers: e to the mean of -log p; None without a token.
+
+    Engines write -9999 where a token is impossible: it is the largest number then.
+    """
     logprobs: list[float] = []
     for answer in answers:
         logprobs += answer.logprobs
     if not logprobs:
         return None
-    return math.exp(-math.fsum(logprobs) / len(logprobs))
+    mean = -math.fsum(logprobs) / len(logprobs)
+    return math.exp(min(mean, _MOST_EXPONENT))

@@ -34,3 +34,10 @@ def test_perplexity_is_that_of_the_tokens():
     """E to the mean of -log p; none without a token."""
     assert math.isclose(math.exp(2.0), perplexity([WHOLE]))
     assert perplexity([]) is None
+
+
+def test_perplexity_of_impossible_tokens_is_a_number():
+    """A build whose logits are wrong is judged, not a traceback."""
+    broken = Answer(tokens=("1",), logprobs=(-9999.0,), others=({},))
+
+    assert 1e300 < perplexity([broken]) < math.inf
