@@ -82,13 +82,14 @@ def process_bytes(pids: Iterable[int]) -> int:
     A process that has ended counts nothing.
 
     Raises:
-        MemoryUnknown: a process belongs to another user, or all have ended.
+        MemoryUnknown: a process belongs to another user, the kernel does not tell, or
+            all have ended.
 
     """
     total = 0
     for pid in pids:
         try:
-            total += psutil.Process(pid).memory_full_info().pss
+            total += _pss_bytes(psutil.Process(pid))
         except psutil.NoSuchProcess:
             continue
         except psutil.AccessDenied as error:
@@ -100,6 +101,22 @@ def process_bytes(pids: Iterable[int]) -> int:
     if total == 0:
         raise _processes_ended("the memory")
     return total
+
+
+def _pss_bytes(process: psutil.Process) -> int:
+    """Memory of one process, with its share of what it shares.
+
+    Raises:
+        MemoryUnknown: psutil has no such figure where the kernel has no smaps.
+    """
+    pss_bytes: int | None = getattr(process.memory_full_info(), "pss", None)
+    if pss_bytes is None:
+        raise MemoryUnknown(
+            tried=f"reading the memory of process {process.pid}",
+            seen="this kernel has no /proc/PID/smaps",
+            remedy="do without figures of processes' memory here",
+        )
+    return pss_bytes
 
 
 def forget_peaks(pids: Iterable[int], proc: Path = Path("/proc")) -> bool:

@@ -7,6 +7,7 @@ import sys
 import threading
 import types
 
+import psutil
 import pytest
 
 from perfgate.machine.memory import (
@@ -93,6 +94,16 @@ def test_no_process_left_is_an_error():
     with pytest.raises(MemoryUnknown, match="all of them have ended") as error:
         process_bytes([gone.pid])
     assert "log" in error.value.remedy
+
+
+def test_kernel_without_smaps_is_an_error(monkeypatch):
+    """Psutil answers without the figure there."""
+    monkeypatch.setattr(
+        psutil.Process, "memory_full_info", psutil.Process.memory_info
+    )
+
+    with pytest.raises(MemoryUnknown, match="this kernel has no /proc/PID/"):
+        process_bytes([os.getpid()])
 
 
 def test_gpus_are_told_by_index():
