@@ -146,10 +146,9 @@ def _machine_fields(hardware: Hardware) -> dict[str, str]:
         fields["driver"] = hardware.driver
     if hardware.cuda:
         fields["cuda"] = hardware.cuda
-    if hardware.gpus:
-        limit_w = hardware.gpus[0].power_limit_w
-        if limit_w is not None:
-            fields["power_limit_w"] = f"{limit_w:g}"
+    limits = [f"{limit_w:g}" for limit_w in hardware.power_limits_w]
+    if limits:
+        fields["power_limit_w"] = EITHER.join(limits)
     if hardware.cpu_quota_cores is not None:
         fields["cpu_quota_cores"] = f"{hardware.cpu_quota_cores:g}"
     return fields

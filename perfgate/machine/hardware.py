@@ -113,6 +113,12 @@ class Hardware(
         return tuple(notes)
 
     @property
+    def power_limits_w(self) -> tuple[float, ...]:
+        """Those that its GPUs have, each one once: one as a rule, none on the CPU."""
+        limits = {gpu.power_limit_w for gpu in self.gpus}
+        return tuple(sorted(filter(None, limits)))
+
+    @property
     def machine_id(self) -> str | None:
         """An identifier made of the GPUs' UUIDs ("gpu-1f2e3d4c"); None on the CPU."""
         return self.machine_of(gpu.index for gpu in self.gpus)

@@ -123,8 +123,9 @@ def hardware_facts(results: RunResults) -> list[tuple[str, str]]:
     for name, version in versions.items():
         if version:
             facts.append((name, version))
-    if machine.gpus and machine.gpus[0].power_limit_w:
-        facts.append(("power limit", f"{machine.gpus[0].power_limit_w:g} W"))
+    limits = [f"{limit_w:g} W" for limit_w in machine.power_limits_w]
+    if limits:
+        facts.append(("power limit", " or ".join(limits)))
     facts += [("GPUs", note) for note in machine.gpu_notes]
     complete = "yes" if results.is_whole else "no (ended early)"
     if results.measured_nothing:

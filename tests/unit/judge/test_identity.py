@@ -208,6 +208,19 @@ def test_context_holds_what_may_differ():
     } == context(bare_run(), Load(server=MOE_CPU))
 
 
+def test_power_limits_of_all_gpus_are_context():
+    """One GPU that may take less slows a server on both."""
+    machine = hardware()
+    first, second = machine.gpus
+    second = msgspec.structs.replace(second, power_limit_w=450.0)
+    run = bare_run(
+        hardware=msgspec.structs.replace(machine, gpus=(first, second))
+    )
+
+    told = context(run, Load(server=MOE_CPU))
+    assert "450 or 700" == told["power_limit_w"]
+
+
 def test_answers_of_the_launches_are_context():
     """Short hashes, and none where no launch has any: a run of before is read alike."""
     load = Load(server=MOE_CPU)
