@@ -404,8 +404,16 @@ def _narrowed(
 ) -> Recorded:
     """The baseline for this machine; for any of its kind where this is another kind."""
     if _is_here(case, hardware, platform):
-        return narrow_to(baseline, hardware.machine_id, policy)
+        return narrow_to(baseline, _machine(case, hardware), policy)
     return for_any(baseline, policy)
+
+
+def _machine(case: Case, hardware: Hardware) -> str | None:
+    """By the GPUs that the case's servers get where no other session has them."""
+    gpus = max(load.server.gpu_count for load in case.loads)
+    if not gpus:
+        return hardware.machine_id
+    return hardware.machine_of(gpu.index for gpu in hardware.gpus[:gpus])
 
 
 @dataclass(frozen=True)

@@ -128,6 +128,47 @@ def test_smallest_loss_that_is_detected(tmp_path):
         )
 
 
+def other_machine(number):
+    """Two GPUs of another host."""
+    machine = m.hardware()
+    gpus = []
+    for gpu in machine.gpus:
+        uuid = f"GPU-{number}-{gpu.index}"
+        gpus.append(msgspec.structs.replace(gpu, uuid=uuid))
+    return msgspec.structs.replace(machine, gpus=tuple(gpus))
+
+
+def test_baseline_of_the_gpus_that_a_server_would_have(tmp_path):
+    """A server on two GPUs of a host of eight is judged by what these two were."""
+    store = Store(tmp_path / "baselines")
+    folders = []
+    for number, factor in enumerate(m.QUIET, 1):
+        for host in range(3):
+            machine = other_machine(host) if host else m.hardware()
+            value = 3000.0 * factor * (1 - 0.08 * host)
+            run_id = f"202606{number:02}-120000-{host + 1}"
+            rundata.save(
+                m.run(
+                    {m.MOE_LOAD: {"output_throughput": [value]}},
+                    [m.THROUGHPUT],
+                    run_id,
+                    machine=machine,
+                ),
+                tmp_path / run_id,
+            )
+            folders.append(tmp_path / run_id)
+    accept(folders, store, Choice(reason="three hosts"), env={})
+
+    caught = []
+    for machine in (m.hardware(), m.hardware(count=8), other_machine(7)):
+        losses = preview.detectable_losses(
+            [m.THROUGHPUT], store, machine, "h200"
+        )
+        caught.append(losses["output_throughput"])
+
+    assert caught[0] == caught[1] != caught[2]
+
+
 def planned(tmp_path, cases=(m.THROUGHPUT, m.ITL), **chosen):
     """A session of these cases without a baseline."""
     folders = {"run_dir": tmp_path, "store": Store(tmp_path), "runs": tmp_path}
