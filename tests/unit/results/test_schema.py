@@ -237,7 +237,7 @@ def test_folder_that_cannot_be_written_is_told(tmp_path):
 
     with pytest.raises(RunDataError, match=r"file/run/results\.json") as error:
         save(bare_run(), tmp_path / "file" / "run")
-    assert "--run-dir" in error.value.remedy
+    assert "choose another folder" in error.value.remedy
 
 
 def test_run_id_sorts_by_time():
