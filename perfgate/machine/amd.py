@@ -8,7 +8,9 @@ stand-in for amdsmi alone, never on an AMD GPU.
 
 from __future__ import annotations
 
+import threading
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from perfgate.machine.visible import ROCM
 
@@ -19,6 +21,11 @@ INSTALL = (
     "install AMD's Python package, which comes with ROCm: "
     "pip install /opt/rocm/share/amd_smi"
 )
+
+# Module -> how often it was opened and not closed. Its own first close would end it for
+# all of this process.
+_openings: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+_openings_lock = threading.Lock()
 
 
 class Memory(NamedTuple):
@@ -84,17 +91,33 @@ class AmdSmi:
 
     def nvmlInit(self) -> None:
         """Open amdsmi, and order the GPUs as HIP numbers them."""
-        self._amdsmi.amdsmi_init()
-        handles = self._amdsmi.amdsmi_get_processor_handles()
-        numbers = [self._enumeration(handle, "hip_id") for handle in handles]
-        if all(isinstance(number, int) for number in numbers):
-            order = sorted(range(len(handles)), key=lambda i: int(numbers[i]))
-            handles = [handles[position] for position in order]
-        self._handles = list(handles)
+        with _openings_lock:
+            opened = _openings.get(self._amdsmi, 0)
+            if not opened:
+                self._amdsmi.amdsmi_init()
+            _openings[self._amdsmi] = opened + 1
+        try:
+            self._handles = self._ordered_handles()
+        except self.NVMLError:
+            self.nvmlShutdown()
+            raise
 
     def nvmlShutdown(self) -> None:
-        """Close amdsmi."""
-        self._amdsmi.amdsmi_shut_down()
+        """Close amdsmi where nothing else of this process uses it."""
+        with _openings_lock:
+            opened = _openings.pop(self._amdsmi, 0)
+            if opened > 1:
+                _openings[self._amdsmi] = opened - 1
+            else:
+                self._amdsmi.amdsmi_shut_down()
+
+    def _ordered_handles(self) -> list[Any]:
+        handles = list(self._amdsmi.amdsmi_get_processor_handles())
+        numbers = [self._enumeration(handle, "hip_id") for handle in handles]
+        if not all(isinstance(number, int) for number in numbers):
+            return handles
+        order = sorted(range(len(handles)), key=lambda i: int(numbers[i]))
+        return [handles[position] for position in order]
 
     def nvmlSystemGetDriverVersion(self) -> str:
         """Of the kernel's driver, as the first GPU tells it."""

@@ -1,7 +1,8 @@
 """Fake amdsmi: AMD's Python package, as far as the suite calls it.
 
 A stub for unit tests. Names, units and the keys of the answers are those of
-amdsmi 6.2 to 7; a figure that a product does not have is "N/A".
+amdsmi 6.2 to 7; a figure that a product does not have is "N/A". As in amdsmi, openings
+are not counted: the first close ends it for all who use it.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ class FakeAmdGpu:
 class FakeAmdSmi(types.SimpleNamespace):
     """The module, in whose list the GPUs stand as given."""
 
+    __hash__ = object.__hash__  # as a module has
     AmdSmiException = AmdSmiException
     AmdSmiMemoryType = AmdSmiMemoryType
     AmdSmiClkType = AmdSmiClkType
@@ -78,6 +80,8 @@ class FakeAmdSmi(types.SimpleNamespace):
     def _answer(
         self, handle: FakeAmdGpu, name: str, answer: dict[str, Any]
     ) -> dict[str, Any]:
+        if not self.open:
+            raise AmdSmiException(f"{name}: AMDSMI_STATUS_NOT_INIT")
         if name in handle.refused:
             raise AmdSmiException(f"{name}: AMDSMI_STATUS_NOT_SUPPORTED")
         return answer | handle.changed.get(name, {})
@@ -86,11 +90,11 @@ class FakeAmdSmi(types.SimpleNamespace):
         """Open."""
         if self.init_error:
             raise AmdSmiException(self.init_error)
-        self.open += 1
+        self.open = 1
 
     def amdsmi_shut_down(self) -> None:
         """Close."""
-        self.open -= 1
+        self.open = 0
 
     def amdsmi_get_processor_handles(self) -> list[FakeAmdGpu]:
         """The GPU is its handle."""
@@ -131,6 +135,7 @@ class FakeAmdSmi(types.SimpleNamespace):
         self, handle: FakeAmdGpu, kind: AmdSmiMemoryType
     ) -> int:
         """Bytes."""
+        self._answer(handle, "memory_usage", {})
         return {AmdSmiMemoryType.VRAM: 297_771_008}.get(kind, 0)
 
     def amdsmi_get_gpu_compute_partition(self, handle: FakeAmdGpu) -> str:

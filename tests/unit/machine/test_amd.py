@@ -64,6 +64,30 @@ def test_look_is_in_common_units():
     assert 0 == nvml._amdsmi.open
 
 
+def test_library_stays_open_for_others():
+    """Memory is asked for while the telemetry of the same GPUs goes on."""
+    module = FakeAmdSmi([FakeAmdGpu(0)])
+    gpus = Gpus((0,), AmdSmi(module))
+    assert {0: 297_771_008} == memory.gpu_bytes((0,), AmdSmi(module))
+
+    assert 612.0 == gpus.look()[0].power_w
+    gpus.close()
+    assert 0 == module.open
+
+
+def test_library_that_lists_no_gpus_is_closed():
+    """It opens, and refuses its first question."""
+    module = FakeAmdSmi([FakeAmdGpu(0)])
+
+    def refused():
+        raise module.AmdSmiException("AMDSMI_STATUS_DRIVER_NOT_LOADED")
+
+    module.amdsmi_get_processor_handles = refused
+    with pytest.raises(module.AmdSmiException):
+        AmdSmi(module).nvmlInit()
+    assert 0 == module.open
+
+
 def test_power_is_the_mean_where_the_moment_is_not_known():
     """As on an MI250."""
     power = {"current_socket_power": "N/A", "average_socket_power": 300}
