@@ -195,9 +195,12 @@ def summary(
     before_j: float | None,
     after_j: float | None,
 ) -> GpuSummary:
-    """Statistics of one GPU's looks, and its energy between two counts."""
+    """Statistics of one GPU's looks, and its energy between two counts.
+
+    A counter that began anew in between, as after a reset, tells none.
+    """
     energy: float | None = None
-    if before_j is not None and after_j is not None:
+    if before_j is not None and after_j is not None and before_j <= after_j:
         energy = round(after_j - before_j, 3)
     power_w = _answers(looks, "power_w")
     sm_mhz = _answers(looks, "sm_mhz")

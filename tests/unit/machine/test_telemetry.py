@@ -78,6 +78,7 @@ def test_summary_without_looks_has_energy_alone():
         1, [], 1.0, 3.0
     )
     assert summary(1, [], None, 3.0).energy_j is None
+    assert summary(1, [], 3.0, 1.0).energy_j is None
 
 
 @pytest.mark.parametrize(
