@@ -17,6 +17,7 @@ from perfgate.machine.visible import ROCM
 # What amdsmi says in place of a figure that the product does not have.
 _NOT_AVAILABLE = "N/A"
 _WHOLE = ("SPX", _NOT_AVAILABLE, "")
+_NOT_SUPPORTED = 2  # of amdsmi_status_t; NVML has another number
 INSTALL = (
     "install AMD's Python package, which comes with ROCm: "
     "pip install /opt/rocm/share/amd_smi"
@@ -232,6 +233,13 @@ class AmdSmi:
             return query(handle).get(field)
         except self.NVMLError:
             return None
+
+
+def is_unsupported(error: Exception) -> bool:
+    """Whether the product, or amdsmi, does not answer this query at all."""
+    if isinstance(error, NotReported):
+        return True
+    return getattr(error, "err_code", None) == _NOT_SUPPORTED
 
 
 def _reported(value: Any) -> Any:

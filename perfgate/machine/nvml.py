@@ -177,7 +177,8 @@ def answer(nvml: Any, query: Callable[..., Any], *args: Any) -> Any:
 
 def is_unsupported(error: Exception) -> bool:
     """Whether the product does not answer this query at all (NVML_ERROR_NOT_SUPPORTED)."""
-    return getattr(error, "value", None) == _NOT_SUPPORTED
+    is_refused = getattr(error, "value", None) == _NOT_SUPPORTED
+    return is_refused or amd.is_unsupported(error)
 
 
 def ask(nvml: Any, name: str, *args: Any) -> Any:

@@ -18,6 +18,14 @@ class AmdSmiException(Exception):
     """As amdsmi's."""
 
 
+class AmdSmiLibraryException(AmdSmiException):
+    """As amdsmi's: with the code of a refusal."""
+
+    def __init__(self, text: str, err_code: int) -> None:
+        super().__init__(text)
+        self.err_code = err_code
+
+
 class AmdSmiMemoryType(enum.IntEnum):
     """As amdsmi's."""
 
@@ -83,7 +91,8 @@ class FakeAmdSmi(types.SimpleNamespace):
         if not self.open:
             raise AmdSmiException(f"{name}: AMDSMI_STATUS_NOT_INIT")
         if name in handle.refused:
-            raise AmdSmiException(f"{name}: AMDSMI_STATUS_NOT_SUPPORTED")
+            text = f"{name}: AMDSMI_STATUS_NOT_SUPPORTED"
+            raise AmdSmiLibraryException(text, err_code=2)
         return answer | handle.changed.get(name, {})
 
     def amdsmi_init(self) -> None:
@@ -188,6 +197,7 @@ class FakeAmdSmi(types.SimpleNamespace):
         self, handle: FakeAmdGpu
     ) -> list[dict[str, Any]]:
         """One engine, and a process whose memory is hidden."""
+        self._answer(handle, "process_list", {})
         memories = ({"vram_mem": 10**11}, {"vram_mem": "N/A"})
         return [
             {"name": "N/A", "pid": 40 + n, "mem": 0, "memory_usage": memory}

@@ -7,6 +7,7 @@ import pytest
 from perfgate.machine import amd, memory
 from perfgate.machine.amd import AmdSmi, NoAmdSmi, NotReported
 from perfgate.machine.hardware import detect
+from perfgate.machine.memory import MemoryUnknown
 from perfgate.machine.nvml import Gpus
 from tests.support.fake_amdsmi import FakeAmdGpu, FakeAmdSmi
 
@@ -86,6 +87,21 @@ def test_library_that_lists_no_gpus_is_closed():
     with pytest.raises(module.AmdSmiException):
         AmdSmi(module).nvmlInit()
     assert 0 == module.open
+
+
+def test_gpu_that_lists_no_processes_is_not_refused():
+    """Amdsmi's code of what a product does not answer is another than NVML's."""
+    nvml = library(FakeAmdGpu(0, refused=("process_list",)))
+
+    assert [] == memory.gpu_processes((0,), lambda pid, unseen: unseen, nvml)
+
+
+def test_gpu_without_memory_is_told_as_such():
+    """Not as a library that fails."""
+    nvml = library(FakeAmdGpu(0, refused=("memory_usage",)))
+
+    with pytest.raises(MemoryUnknown, match="does not report it"):
+        memory.gpu_bytes((0,), nvml)
 
 
 def test_power_is_the_mean_where_the_moment_is_not_known():
