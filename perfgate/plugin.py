@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 # The variable with which pytest takes options.
 ADDOPTS = "PYTEST_ADDOPTS"
-# A longer argument is no path.
-LONGEST_PATH = 1000
 
 _HAS_OPTIONS = pytest.StashKey[bool]()
 
@@ -62,10 +60,8 @@ def _is_project_near(config: pytest.Config) -> bool:
     folder = config.invocation_params.dir
     places = [config.rootpath, folder]
     for argument in arguments:
-        if argument.startswith("-") or len(argument) > LONGEST_PATH:
-            continue
-        path = folder / argument.split("::")[0]
-        if path.exists():
+        path = rootdir.existing_path(argument, folder)
+        if path is not None:
             places.append(path)
     return any(_has_project(place) for place in places)
 

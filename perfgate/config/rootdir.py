@@ -65,10 +65,18 @@ def _joined(arguments: Sequence[str], options: Collection[str]) -> list[str]:
 
 def _is_path(text: str) -> bool:
     """Whether pytest would look for its root directory there."""
-    if text.startswith("-"):
-        return False
-    path = text.split("::")[0]
+    return existing_path(text, Path()) is not None
+
+
+def existing_path(argument: str, folder: Path) -> Path | None:
+    """The path that an argument names in a folder; None where there is none.
+
+    The words of -k can be too long for a file name.
+    """
+    if argument.startswith("-"):
+        return None
+    path = folder / argument.split("::")[0]
     try:
-        return Path(path).exists()
-    except OSError:  # too long for a file name
-        return False
+        return path if path.exists() else None
+    except OSError:
+        return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from perfgate.config.rootdir import join_values
+from perfgate.config.rootdir import existing_path, join_values
 
 
 def test_values_that_could_be_paths_are_joined(tmp_path, monkeypatch):
@@ -38,3 +38,13 @@ def test_files_of_arguments_are_read(tmp_path, monkeypatch):
     assert ["-x", "--run-dir=run", "-q"] == joined("-x", "@own.txt")
     assert ["@other.txt"] == joined("@other.txt")
     assert ["@none.txt"] == joined("@none.txt")
+
+
+def test_an_argument_too_long_for_a_file_name_names_no_path(tmp_path):
+    """Such as the words of -k: the system refuses to look for them."""
+    (tmp_path / "tests").mkdir()
+
+    assert tmp_path / "tests" == existing_path("tests", tmp_path)
+    assert tmp_path / "tests" == existing_path("tests::test_a", tmp_path)
+    for argument in ("none", "-tests", "x" * 300, "x/" * 3000):
+        assert None is existing_path(argument, tmp_path)

@@ -384,6 +384,7 @@ def test_workers_find_the_same_tests(installed, options, tmp_path):
 LOOKS = (
     ("-q",),
     ("-q", "-m", "foo"),
+    ("-q", "-k", " or ".join(["test_gpu or test_cpu"] * 20)),
     ("-q", "-m", "gpu"),
     ("-q", "-m", "not slow", "--strict-markers"),
     ("-q", "-n", "2"),
