@@ -53,7 +53,7 @@ def pytest_perfgate_cases(
 
 @pytest.hookspec(firstresult=True)
 def pytest_perfgate_progress(config: pytest.Config) -> Any:
-    """Return an object with `line` and `step` that shows the progress of a session.
+    """Return an object with `line`, `step` and `share` that shows the progress of a session.
 
     Returns:
         a `perfgate.progress.ProgressDisplay`; the default one writes to

@@ -264,8 +264,12 @@ def _uncaptured(config: pytest.Config) -> Iterator[None]:
         yield
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_perfgate_progress(config: pytest.Config) -> Any:
-    """Progress on pytest's terminal; silent in a worker, which has none."""
+    """Progress on pytest's terminal; silent in a worker, which has none.
+
+    The last one, for a conftest.py is registered before this module.
+    """
     from perfgate.progress import Progress
 
     reporter = config.pluginmanager.get_plugin("terminalreporter")

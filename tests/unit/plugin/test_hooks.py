@@ -151,3 +151,22 @@ def pytest_perfgate_metrics(config):
 
     assert pytest.ExitCode.USAGE_ERROR == result.ret
     assert "declaring the metric itl_median_ms" in result.stderr.str()
+
+
+def test_a_progress_of_ones_own_takes_the_place_of_the_default(gpus, pytester):
+    """A conftest.py is registered before the default one, and comes first all the same."""
+    text = """
+class Shouted:
+    def line(self, text): print(f"SHOUTED {text}")
+    def step(self, phase, done, total): pass
+    def share(self, phase, done, of): pass
+
+def pytest_perfgate_progress(config):
+    return Shouted()
+"""
+    pytester.makeconftest(CONFTEST + text)
+
+    result = gpus(*H200, "-k", "test_closed", "-s")
+
+    result.stdout.fnmatch_lines([f"*SHOUTED {DENSE}: launching, server 1 of*"])
+    assert f"0:00  {DENSE}" not in result.stdout.str()
