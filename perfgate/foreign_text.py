@@ -93,6 +93,12 @@ def clean(text: str) -> str:
     return printable(without_secrets(text))
 
 
+def encodable(text: str, encoding: str | None) -> str:
+    """The text with what an encoding lacks escaped: a CI log may be ASCII alone."""
+    encoding = encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
 def one_line(text: str, most: int = LINE_CHARACTERS) -> str:
     """The beginning of the text on one line, cleaned."""
     # Cut first, with room for the spaces that go: a body may have gigabytes.

@@ -176,10 +176,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _show_in_job(refusal: str) -> None:
     """Show in a CI job why pytest does not start: nobody reads its log first."""
+    from perfgate.foreign_text import encodable
     from perfgate.report import summary
 
     for line in summary.refusal(refusal, os.environ):
-        sys.stdout.write(f"{line}\n")
+        sys.stdout.write(encodable(f"{line}\n", sys.stdout.encoding))
 
 
 def _replace_package_name(config: pytest.Config) -> bool:

@@ -19,6 +19,7 @@ from perfgate import formatting, perf_tests
 from perfgate.config import other_plugins
 from perfgate.errors import Failure
 from perfgate.fixtures import SESSION
+from perfgate.foreign_text import encodable
 from perfgate.judge import run_status
 from perfgate.results.schema import RunResults
 from perfgate.run.session import PerfSession
@@ -264,6 +265,12 @@ def _uncaptured(config: pytest.Config) -> Iterator[None]:
         yield
 
 
+def write_out(stream: Any, text: str) -> None:
+    """Write to a stream at once, whatever its encoding lacks."""
+    stream.write(encodable(text, stream.encoding))
+    stream.flush()
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_perfgate_progress(config: pytest.Config) -> Any:
     """Progress on pytest's terminal; silent in a worker, which has none.
@@ -283,7 +290,6 @@ def pytest_perfgate_progress(config: pytest.Config) -> Any:
             if is_first:
                 reporter.ensure_newline()
                 is_first = False
-            sys.__stdout__.write(text)  # type: ignore[union-attr]
-            sys.__stdout__.flush()  # type: ignore[union-attr]
+            write_out(sys.__stdout__, text)
 
     return Progress(write, rewritable=bool(reporter.isatty))

@@ -10,6 +10,7 @@ from perfgate.errors import Failure
 from perfgate.foreign_text import (
     clean,
     continued,
+    encodable,
     one_line,
     quoted,
     secret_value,
@@ -148,3 +149,10 @@ def test_any_text_becomes_printable(text):
     assert not any(
         line.lstrip().startswith("::") for line in shown.split("\n")[1:]
     )
+
+
+def test_what_an_encoding_lacks_is_escaped():
+    """A log in ASCII shows a folder's name all the same."""
+    assert "l\\xe4ufe" == encodable("läufe", "ascii")
+    assert "läufe \\u2192" == encodable("läufe \u2192", "latin-1")
+    assert "läufe \u2192" == encodable("läufe \u2192", None)

@@ -14,7 +14,7 @@ from perfgate.history.store import History
 from perfgate.locations import HISTORY_FILE
 from perfgate.results.schema import load
 from tests.support import fake_suite
-from tests.support.projects import newest_run
+from tests.support.projects import H200, newest_run
 
 pytest_plugins = ["pytester"]
 RATIO = "test_reference_over_model_throughput"
@@ -112,3 +112,17 @@ def test_a_run_that_was_ended_early_has_a_report(project, pytester):
     assert not run.complete
     assert WRITTEN == written(pytester.path / "run")
     assert all(launch.start.stop is not None for launch in run.launches)
+
+
+def test_a_log_in_ascii_ends_no_session(gpus, pytester, monkeypatch):
+    """What it cannot show of a folder's name is escaped, in the progress as in the summary."""
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    options = fake_suite.options(pytester.path / "models")
+    words = [sys.executable, "-m", "pytest", *options, *H200]
+    words += ["-k", "test_closed", "--run-dir", "läufe"]
+
+    done = subprocess.run(words, capture_output=True, check=False)
+
+    shown = done.stdout.decode("ascii")
+    assert 0 == done.returncode, shown
+    assert r"l\xe4ufe/logs" in shown
