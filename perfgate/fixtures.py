@@ -13,7 +13,7 @@ Such a test runs once for each selected platform.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import pytest
@@ -154,11 +154,11 @@ def perf_gate(
     request: pytest.FixtureRequest,
     record_property: Callable[[str, object], None],
     _perf_hand: Hand,
-) -> Callable[..., Verdict]:
+) -> Iterator[Callable[..., Verdict]]:
     """Judge against the stored baseline.
 
     When the test function returns, the test fails, is skipped or passes by all of its
-    verdicts.
+    verdicts. What a fixture judges after it fails the test as well.
 
     ``perf_gate("itl_median_ms", load)`` judges a metric of a load.
     ``perf_gate("tokenize_ms", value=3.2, unit="ms", server=server)`` judges a number
@@ -193,36 +193,62 @@ def perf_gate(
         request.node.stash.setdefault(_VERDICTS, []).append(verdict)
         return verdict
 
-    return judge
+    yield judge
+    fail_by_collected_verdicts(request.node)
 
 
 def apply_collected_verdicts(item: pytest.Item) -> None:
     """Fail, skip or pass a test whose function has returned, by all of its verdicts."""
+    verdicts = forget_collected_verdicts(item)
+    apply_verdicts(item.config.stash[SESSION], verdicts)
+
+
+def fail_by_collected_verdicts(item: pytest.Item) -> None:
+    """Fail a test by its verdicts, if any fails it."""
+    verdicts = forget_collected_verdicts(item)
+    failures = _failures(item.config.stash[SESSION], verdicts)
+    if failures:
+        pytest.fail("\n".join(failures), pytrace=False)
+
+
+def forget_collected_verdicts(item: pytest.Item) -> list[Verdict]:
+    """The verdicts of a test that have not failed, skipped or passed it; none from now on."""
     verdicts = item.stash.get(_VERDICTS, [])
     item.stash[_VERDICTS] = []
-    apply_verdicts(item.config.stash[SESSION], verdicts)
+    return verdicts
 
 
 def apply_verdicts(perf: PerfSession, verdicts: Sequence[Verdict]) -> None:
     """Fail a test if any verdict fails it, else skip it if any was not judged."""
     from perfgate.report import verdict_text
 
+    failures = _failures(perf, verdicts)
+    if failures:
+        pytest.fail("\n".join(failures), pytrace=False)
+    run = str(perf.config.run_dir)
+    skips = []
+    for verdict in verdicts:
+        if is_red(verdict.outcome, verdict.gate, "strict"):
+            skips.append(verdict_text.skip_reason(verdict, run))
+    if skips:
+        pytest.skip("\n".join(dict.fromkeys(skips)))
+
+
+def _failures(perf: PerfSession, verdicts: Sequence[Verdict]) -> list[str]:
+    """The message of each verdict that fails its test."""
+    from perfgate.report import verdict_text
+
     run = str(perf.config.run_dir)
     is_brief = not perf.config.verbose
     failures = []
-    skips = []
     for verdict in verdicts:
-        if is_red(verdict.outcome, verdict.gate, perf.config.gate):
-            render = verdict_text.render
-            if is_brief and verdict.outcome is Outcome.REGRESSED:
-                render = verdict_text.render_brief
-            failures.append(render(verdict, run))
-        elif is_red(verdict.outcome, verdict.gate, "strict"):
-            skips.append(verdict_text.skip_reason(verdict, run))
-    if failures:
-        pytest.fail("\n".join(failures), pytrace=False)
-    if skips:
-        pytest.skip("\n".join(dict.fromkeys(skips)))
+        if not is_red(verdict.outcome, verdict.gate, perf.config.gate):
+            continue
+        render = verdict_text.render
+        if is_brief and verdict.outcome is Outcome.REGRESSED:
+            render = verdict_text.render_brief
+        failures.append(render(verdict, run))
+    return failures
 
 
 def _record_properties(

@@ -26,7 +26,12 @@ from perfgate import formatting
 from perfgate.cases import Case
 from perfgate.config import other_plugins
 from perfgate.errors import Failure
-from perfgate.fixtures import SESSION, apply_collected_verdicts
+from perfgate.fixtures import (
+    SESSION,
+    apply_collected_verdicts,
+    fail_by_collected_verdicts,
+    forget_collected_verdicts,
+)
 from perfgate.load.metrics import METRICS
 from perfgate.run import interrupts, units
 from perfgate.run.session import PerfSession
@@ -369,8 +374,18 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, Any, Any]:
 def pytest_pyfunc_call(
     pyfuncitem: pytest.Function,
 ) -> Generator[None, Any, Any]:
-    """Fail or skip a test by all of its verdicts, after its function returned."""
-    result = yield
+    """Fail or skip a test by all of its verdicts, after its function has ended.
+
+    A function that raised has failed its test already; one that skipped has not.
+    """
+    try:
+        result = yield
+    except pytest.skip.Exception:
+        fail_by_collected_verdicts(pyfuncitem)
+        raise
+    except BaseException:
+        forget_collected_verdicts(pyfuncitem)
+        raise
     apply_collected_verdicts(pyfuncitem)
     return result
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from perfgate.results.schema import load
-from tests.support.projects import DENSE, H200, outcomes, perfgate, verdicts
+from tests.support.projects import (
+    DENSE,
+    H200,
+    outcomes,
+    perfgate,
+    record,
+    verdicts,
+)
 
 pytest_plugins = ["pytester"]
 
@@ -82,3 +89,39 @@ def test_two(perf_server):
 
     assert {"failed": 1} == outcomes(result), result.stdout.str()
     assert "max_model_len is 2048 or 1024" in result.stdout.str()
+
+
+# One is judged by a fixture after its function has returned, the other one skips itself.
+LATE = f"""{TWO.partition("@pytest")[0]}
+@pytest.fixture
+def late(perf_server, perf_load, perf_gate):
+    load = perf_load(perf_server(), "chat", **LOAD)
+    yield
+    perf_gate("itl_median_ms", load)
+
+@pytest.mark.perf
+def test_late(late):
+    pass
+
+@pytest.mark.perf
+def test_skips(perf_server, perf_load, perf_gate):
+    perf_gate("itl_median_ms", perf_load(perf_server(), "chat", **LOAD))
+    pytest.skip("its own reason")
+"""
+
+
+def test_a_loss_fails_a_test_that_skips_itself_or_judges_at_its_end(
+    gpus, pytester
+):
+    """Each had ended with 0; without a loss they end as they say."""
+    (pytester.path / "tests" / "perf" / "test_small.py").write_text(LATE)
+    record(gpus, pytester, *H200, "--launches", "3")
+    same = gpus(*H200)
+    slower = gpus(*H200, "--inject-delay", "llama-3.1-8b=1")
+
+    assert {"passed": 1, "skipped": 1} == outcomes(same), same.stdout.str()
+    assert "its own reason" in same.stdout.str()
+    # Its function has passed, and its fixture has failed.
+    assert {"passed": 1, "failed": 1, "errors": 1} == outcomes(slower)
+    assert pytest.ExitCode.TESTS_FAILED == slower.ret
+    slower.stdout.fnmatch_lines(["ERROR *test_late*REGRESSED*"])
