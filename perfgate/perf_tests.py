@@ -245,13 +245,24 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 def pytest_collection_modifyitems(
     session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    """Deselect other platforms, skip what cannot run here, put comparisons last."""
+    """Deselect other platforms and units, and put comparisons last."""
     perf = config.stash[SESSION]
     deselected = _deselect_platforms(perf, items)
     if perf.config.unit:
         deselected += _deselect_units(perf.config.unit, items)
     if deselected:
         config.hook.pytest_deselected(items=deselected)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Note the selected cases, and skip what cannot run here.
+
+    Other plugins have deselected theirs by now: --lf does so after all hooks that modify
+    the items.
+    """
+    config, items = session.config, session.items
+    perf = config.stash[SESSION]
     case_items = [item for item in items if _has_case(item)]
     perf.cases = tuple(_case(item) for item in case_items)
     try:

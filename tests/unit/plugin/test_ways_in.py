@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.projects import ROOT
+from perfgate.results.schema import load
+from tests.support.projects import H200, ROOT
 
 pytest_plugins = ["pytester"]
 
@@ -146,3 +147,31 @@ def test_a_checkout_that_cannot_be_written_ends_with_a_summary(pytester):
 
     assert 0 == result.ret
     result.stdout.fnmatch_lines(["*could not*cache*", "*1 passed*"])
+
+
+# Others deselect after all hooks that modify the items, as --lf does in a named file.
+LATEST = """
+import pytest
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    yield
+    config.hook.pytest_deselected(items=items[1:])
+    items[:] = items[:1]
+"""
+
+
+def test_what_others_deselect_last_is_not_selected(gpus, pytester):
+    """It is not measured, and no reason to call the run cut off."""
+    pytester.makepyfile(latest=LATEST)
+
+    result = gpus(*H200, "-p", "latest", "--run-dir", "run")
+
+    run = load(pytester.path / "run")
+    assert 1 == len(run.cases) == len(run.verdicts)
+    assert ["closed"] == list(run.workloads)
+    assert run.is_whole
+    assert (
+        "3 cases not selected (-k, -m, --lf, or a test id)",
+    ) == run.left_out
+    assert "ended early" not in result.stdout.str()
