@@ -6,6 +6,7 @@ tests, forks them or spreads them by itself is refused, with what to do instead.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,10 +77,7 @@ def _value(pytest_config: Any, refused: _Refused) -> int:
     """The number of the option, else of the ini file; 0 where there is none."""
     value = getattr(pytest_config.option, refused.name, None)
     if value is None:
-        try:
-            value = pytest_config.getini(refused.name)
-        except (KeyError, ValueError):
-            return 0
+        value = _ini_value(pytest_config, refused.name)
     try:
         return int(value or 0)
     except (TypeError, ValueError):
@@ -101,17 +99,34 @@ def _refuse_uncounted_workers(pytest_config: Any) -> None:
 
 
 def time_limit(pytest_config: Any) -> str:
-    """The time limit of pytest-timeout, as an option; "" where there is none."""
-    value = getattr(pytest_config.option, "timeout", None)
-    if value is None:
+    """The time limit of pytest-timeout, as an option; "" where there is none.
+
+    It takes the option, else the variable, else the value of the ini file. A conftest.py
+    may have an option of this name without the plugin's marker.
+    """
+    markers = map(str, pytest_config.getini("markers"))
+    if not any(line.startswith("timeout") for line in markers):
+        return ""
+    option = getattr(pytest_config.option, "timeout", None)
+    places = [
+        ("--timeout", option),
+        ("PYTEST_TIMEOUT", os.environ.get("PYTEST_TIMEOUT")),
+        ("--timeout", _ini_value(pytest_config, "timeout")),
+    ]
+    for name, value in places:
+        if value is None:
+            continue
         try:
-            value = pytest_config.getini("timeout")
-        except (KeyError, ValueError):
+            seconds = float(value or 0)
+        except (TypeError, ValueError):
             return ""
+        return f"{name}={seconds:g}" if seconds > 0 else ""
+    return ""
+
+
+def _ini_value(pytest_config: Any, name: str) -> Any:
+    """A value of the ini file; None where no plugin declares it."""
     try:
-        seconds = float(value or 0)
-    except (TypeError, ValueError):
-        return ""
-    if seconds <= 0:
-        return ""
-    return f"--timeout={seconds:g}"
+        return pytest_config.getini(name)
+    except (KeyError, ValueError):
+        return None

@@ -66,16 +66,34 @@ def test_a_worker_is_told_by_its_controller():
     refuse_other_plugins(given)
 
 
+MARKERS = {
+    "markers": ["perf: a perf test", "timeout(s): the limit of one test"]
+}
+
+
 @pytest.mark.parametrize(
-    ("given", "shown"),
+    ("given", "variable", "shown"),
     [
-        (config(), ""),
-        (config(timeout=3.0), "--timeout=3"),
-        (config({"timeout": "2.5"}, timeout=None), "--timeout=2.5"),
-        (config(timeout=0), ""),
-        (config({"timeout": "x"}), ""),
+        (config(MARKERS), None, ""),
+        (config(MARKERS, timeout=3.0), None, "--timeout=3"),
+        (
+            config(MARKERS | {"timeout": "2.5"}, timeout=None),
+            None,
+            "--timeout=2.5",
+        ),
+        (config(MARKERS, timeout=0), None, ""),
+        (config(MARKERS | {"timeout": "x"}), None, ""),
+        (config(MARKERS | {"timeout": "9"}), "7", "PYTEST_TIMEOUT=7"),
+        (config(MARKERS | {"timeout": "9"}), "0", ""),
+        (config(MARKERS, timeout=3.0), "7", "--timeout=3"),
+        # An option of a conftest.py.
+        (config({"markers": []}, timeout=3.0), "7", ""),
     ],
 )
-def test_a_time_limit_is_found(given, shown):
-    """On the command line, or in the ini file."""
+def test_a_time_limit_is_found(monkeypatch, given, variable, shown):
+    """On the command line, else in the variable, else in the ini file."""
+    monkeypatch.delenv("PYTEST_TIMEOUT", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("PYTEST_TIMEOUT", variable)
+
     assert shown == time_limit(given)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from perfgate.results.schema import load
-from tests.support.projects import H200, ROOT
+from tests.support.projects import CONFTEST, H200, ROOT, outcomes
 
 pytest_plugins = ["pytester"]
 
@@ -175,3 +175,17 @@ def test_what_others_deselect_last_is_not_selected(gpus, pytester):
         "3 cases not selected (-k, -m, --lf, or a test id)",
     ) == run.left_out
     assert "ended early" not in result.stdout.str()
+
+
+def test_an_option_named_timeout_of_ones_own_is_no_time_limit(gpus, pytester):
+    """The marker of pytest-timeout is unknown then, and --strict-markers refuses it."""
+    text = (
+        "def pytest_addoption(parser):\n"
+        "    parser.addoption('--timeout', type=float, default=600)\n"
+    )
+    pytester.makeconftest(CONFTEST + text)
+
+    result = gpus(*H200, "-k", "test_closed")
+
+    assert {"skipped": 2} == outcomes(result), result.stdout.str()
+    assert "does not end perf tests" not in result.stdout.str()
