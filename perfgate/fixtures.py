@@ -48,10 +48,7 @@ _PROPERTIES = (
 
 
 @pytest.fixture
-def check(
-    request: pytest.FixtureRequest,
-    record_property: Callable[[str, object], None],
-) -> Callable[[Case], None]:
+def check(request: pytest.FixtureRequest) -> Callable[[Case], None]:
     """Judge a case: measure what is missing, then fail, skip or pass by its verdict.
 
     Where many cases need a server that failed, the first shows the whole message.
@@ -62,7 +59,7 @@ def check(
         verdict = _run_or_fail(
             request, lambda: campaign().judge(case, request.node.nodeid)
         )
-        _record_properties(verdict, record_property)
+        _record_properties(verdict, request.node)
         apply_verdicts(request.config.stash[SESSION], [verdict])
 
     return judge
@@ -151,9 +148,7 @@ def perf_load(
 
 @pytest.fixture
 def perf_gate(
-    request: pytest.FixtureRequest,
-    record_property: Callable[[str, object], None],
-    _perf_hand: Hand,
+    request: pytest.FixtureRequest, _perf_hand: Hand
 ) -> Iterator[Callable[..., Verdict]]:
     """Judge against the stored baseline.
 
@@ -189,7 +184,7 @@ def perf_gate(
             return _perf_hand.judge_number(metric, value, server, unit, better)
 
         verdict = _run_or_fail(request, decide)
-        _record_properties(verdict, record_property)
+        _record_properties(verdict, request.node)
         request.node.stash.setdefault(_VERDICTS, []).append(verdict)
         return verdict
 
@@ -251,13 +246,16 @@ def _failures(perf: PerfSession, verdicts: Sequence[Verdict]) -> list[str]:
     return failures
 
 
-def _record_properties(
-    verdict: Verdict, record_property: Callable[[str, object], None]
-) -> None:
+def _record_properties(verdict: Verdict, item: pytest.Item) -> None:
+    """Add a verdict to the test's properties.
+
+    The fixture record_property of pytest would warn of --junitxml in its default family,
+    and is not there with -p no:junitxml.
+    """
     for name in _PROPERTIES:
         value = getattr(verdict, name)
         if value is not None:
-            record_property(name, str(value))
+            item.user_properties.append((name, str(value)))
 
 
 def _campaign_of(request: pytest.FixtureRequest) -> Callable[[], Campaign]:

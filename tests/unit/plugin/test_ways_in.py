@@ -189,3 +189,26 @@ def test_an_option_named_timeout_of_ones_own_is_no_time_limit(gpus, pytester):
 
     assert {"skipped": 2} == outcomes(result), result.stdout.str()
     assert "does not end perf tests" not in result.stdout.str()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("-o", "junit_family=xunit2", "--junitxml=tests.xml"),
+        ("-p", "no:junitxml"),
+    ],
+)
+def test_verdicts_are_properties_in_any_family_of_junit(
+    gpus, pytester, options
+):
+    """Also where warnings are errors, and where nobody reads them."""
+    ini = (pytester.path / "pytest.ini").read_text()
+    ini = ini.replace("junit_family = xunit1\n", "")
+    (pytester.path / "pytest.ini").write_text(ini)
+
+    result = gpus(*H200, "-k", "test_closed", *options)
+
+    assert {"skipped": 2} == outcomes(result), result.stdout.str()
+    if "--junitxml=tests.xml" in options:
+        text = (pytester.path / "tests.xml").read_text()
+        assert 2 == text.count('name="outcome" value="NO_BASELINE"')
