@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from perfgate.results.schema import load
-from tests.support.projects import outcomes, perfgate
+from tests.support.projects import H200, outcomes, perfgate
 
 pytest_plugins = ["pytester"]
 ONE = ("--tp", "1", "-k", "test_closed")
@@ -114,6 +114,14 @@ def test_a_misspelt_metric_is_refused_before_anything_is_measured(
     assert (
         "no such metric: 'itl_medain_ms'; did you mean itl_median_ms?" in shown
     )
+
+
+def test_an_empty_set_of_cases_is_no_error_of_strict_projects(gpus):
+    """Without a platform no test has a case, whatever pytest says of others."""
+    strict = ("-o", "empty_parameter_set_mark=fail_at_collect")
+
+    assert pytest.ExitCode.OK == gpus(*strict).ret
+    assert pytest.ExitCode.OK == gpus(*strict, *H200, "--plan").ret
 
 
 def test_a_packed_run_is_not_written_over(gpus, pytester):
