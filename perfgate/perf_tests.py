@@ -115,6 +115,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         _parametrize_platforms(metafunc, perf)
     elif "case" in metafunc.fixturenames:
         _parametrize_cases(metafunc, perf, mark)
+    elif mark.kwargs and _platform(metafunc.definition) is None:
+        # No platform would ever select it.
+        raise _refusal(
+            metafunc,
+            f"@pytest.mark.perf({next(iter(mark.kwargs))}=...) makes a test of each case, "
+            "and this one takes none; add the argument `case`",
+        )
+
+
+def _refusal(metafunc: pytest.Metafunc, text: str) -> Exception:
+    """A refusal of a perf test, which pytest shows without the code that found it."""
+    return pytest.Collector.CollectError(
+        f"{metafunc.definition.nodeid}: {text}"
+    )
 
 
 def _parametrize_platforms(
@@ -154,9 +168,10 @@ def _cases_of(
     unknown = set(mark.kwargs) - {"cases", "engines"}
     if unknown or mark.args or not mark.kwargs:
         arguments = mark.args or sorted(mark.kwargs)
-        raise pytest.UsageError(
-            f"{metafunc.definition.nodeid}: wrong arguments of @pytest.mark.perf: "
-            f"{arguments}; write @pytest.mark.perf(cases=QUESTION), or engines=QUESTION"
+        raise _refusal(
+            metafunc,
+            f"wrong arguments of @pytest.mark.perf: {arguments}; write "
+            "@pytest.mark.perf(cases=QUESTION), or engines=QUESTION",
         )
     questions = _questions(perf, mark)
     _keep_questions(metafunc, perf, mark)
@@ -234,9 +249,9 @@ def _refuse_unknown_metric(metafunc: pytest.Metafunc, case: Case) -> None:
     """Refuse an unknown metric before anything is measured."""
     if case.metric not in METRICS:
         suggestion = formatting.suggestion(case.metric, METRICS)
-        raise pytest.UsageError(
-            f"{metafunc.definition.nodeid}: no such metric: {case.metric!r}; "
-            f"{suggestion}metrics: {', '.join(METRICS)}"
+        raise _refusal(
+            metafunc,
+            f"no such metric: {case.metric!r}; {suggestion}metrics: {', '.join(METRICS)}",
         )
 
 

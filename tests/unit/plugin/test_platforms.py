@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from perfgate.results.schema import load
-from tests.support.projects import H200, outcomes, perfgate
+from tests.support.projects import GPU_QUESTIONS, H200, outcomes, perfgate
 
 pytest_plugins = ["pytester"]
 ONE = ("--tp", "1", "-k", "test_closed")
@@ -114,6 +114,23 @@ def test_a_misspelt_metric_is_refused_before_anything_is_measured(
     assert (
         "no such metric: 'itl_medain_ms'; did you mean itl_median_ms?" in shown
     )
+    assert "perf_tests.py" not in shown
+
+
+@pytest.mark.parametrize("options", [(), H200])
+def test_a_question_whose_cases_no_test_takes_is_refused(
+    gpus, pytester, options
+):
+    """No platform would ever select such a test, and nothing would tell."""
+    text = GPU_QUESTIONS.replace("test_long(check, case)", "test_long(check)")
+    (pytester.path / "tests" / "perf" / "test_small.py").write_text(text)
+
+    result = gpus(*options, "tests/perf")
+
+    assert pytest.ExitCode.INTERRUPTED == result.ret
+    shown = result.stdout.str()
+    assert "test_long: @pytest.mark.perf(cases=...) makes a test of" in shown
+    assert "perf_tests.py" not in shown
 
 
 def test_an_empty_set_of_cases_is_no_error_of_strict_projects(gpus):
