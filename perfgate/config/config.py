@@ -27,7 +27,7 @@ from perfgate.config.option_values import (
     refuse_unknown_engines,
 )
 from perfgate.config.options import Explain, LoadFormat, PairsFor, PrepareNext
-from perfgate.config.other_plugins import refuse_other_plugins
+from perfgate.config.other_plugins import refuse_other_plugins, worker_count
 from perfgate.config.project import Project
 from perfgate.engines import environment, injection
 from perfgate.engines.base import ServerConfig
@@ -445,7 +445,7 @@ def _parse(
         runs=_earlier_runs(option, project),
         writes_report=option.perf_report == "yes",
         proposes_baselines=option.baseline_record,
-        worker_count=int(getattr(option, "numprocesses", None) or 0),
+        worker_count=worker_count(option),
         run_id=_run_id(option, run_dir),
     )
 

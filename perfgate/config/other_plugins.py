@@ -98,6 +98,13 @@ def _refuse_uncounted_workers(pytest_config: Any) -> None:
     )
 
 
+def worker_count(option: Any) -> int:
+    """The workers of pytest-xdist: those of -n, at most --maxprocesses; 0 without them."""
+    count = int(getattr(option, "numprocesses", None) or 0)
+    most = int(getattr(option, "maxprocesses", None) or count)
+    return min(count, most)
+
+
 def time_limit(pytest_config: Any) -> str:
     """The time limit of pytest-timeout, as an option; "" where there is none.
 

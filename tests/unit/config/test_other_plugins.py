@@ -5,7 +5,11 @@ import types
 import pytest
 
 from perfgate.config.option_values import BadOption
-from perfgate.config.other_plugins import refuse_other_plugins, time_limit
+from perfgate.config.other_plugins import (
+    refuse_other_plugins,
+    time_limit,
+    worker_count,
+)
 
 
 def config(ini=(), **options):
@@ -97,3 +101,11 @@ def test_a_time_limit_is_found(monkeypatch, given, variable, shown):
         monkeypatch.setenv("PYTEST_TIMEOUT", variable)
 
     assert shown == time_limit(given)
+
+
+def test_no_more_workers_count_than_there_are():
+    """As with -n auto --maxprocesses 2 on a host of many cores."""
+    assert 0 == worker_count(config().option)
+    assert 8 == worker_count(config(numprocesses=8, maxprocesses=None).option)
+    assert 2 == worker_count(config(numprocesses=8, maxprocesses=2).option)
+    assert 1 == worker_count(config(numprocesses=1, maxprocesses=2).option)
