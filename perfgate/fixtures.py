@@ -55,14 +55,31 @@ def check(request: pytest.FixtureRequest) -> Callable[[Case], None]:
     """
     campaign = _campaign_of(request)
 
+    def decide(case: Case) -> Verdict:
+        _refuse_unplanned(request.config.stash[SESSION], case)
+        return campaign().judge(case, request.node.nodeid)
+
     def judge(case: Case) -> None:
-        verdict = _run_or_fail(
-            request, lambda: campaign().judge(case, request.node.nodeid)
-        )
+        verdict = _run_or_fail(request, lambda: decide(case))
         _record_properties(verdict, request.node)
         apply_verdicts(request.config.stash[SESSION], [verdict])
 
     return judge
+
+
+def _refuse_unplanned(perf: PerfSession, case: Case) -> None:
+    """Refuse a case of a load that no selected perf test asks: nothing measures it."""
+    planned = {load for row in perf.runnable_cases for load in row.loads}
+    if set(case.loads) <= planned:
+        return
+    raise Failure(
+        tried=f"check of {case.id}",
+        seen="no selected perf test asks for this load, so it is not measured",
+        remedy=(
+            "take the case from @pytest.mark.perf(cases=QUESTION) by the argument `case`, "
+            "or start a server with perf_server"
+        ),
+    )
 
 
 @pytest.fixture
@@ -275,6 +292,7 @@ def _run_or_fail(
     shown_by = request.config.stash.setdefault(_SHOWN_BY, {})
     nodeid = request.node.nodeid
     try:
+        _refuse_in_event_loop()
         return call()
     except Failure as failure:
         text = str(failure)
@@ -283,3 +301,18 @@ def _run_or_fail(
             text = failure.brief(first_test)
         # Without "from None" pytest would show the message twice.
         raise pytest.fail.Exception(text, pytrace=False) from None
+
+
+def _refuse_in_event_loop() -> None:
+    """Refuse to be called by a coroutine: a load runs in an event loop of its own."""
+    import asyncio
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise Failure(
+        tried="measuring within an event loop",
+        seen="it was called by a coroutine (async def)",
+        remedy="call it from a plain function (def), and not within asyncio.run",
+    )

@@ -7,6 +7,7 @@ import pytest
 from perfgate.results.schema import load
 from tests.support.projects import (
     DENSE,
+    GPU_QUESTIONS,
     H200,
     outcomes,
     perfgate,
@@ -125,3 +126,58 @@ def test_a_loss_fails_a_test_that_skips_itself_or_judges_at_its_end(
     assert {"passed": 1, "failed": 1, "errors": 1} == outcomes(slower)
     assert pytest.ExitCode.TESTS_FAILED == slower.ret
     slower.stdout.fnmatch_lines(["ERROR *test_late*REGRESSED*"])
+
+
+# A case that no test asks, in a perf test and in one that no platform selects.
+MADE_UP = """
+import msgspec
+
+@pytest.mark.perf(cases=closed)
+def test_other(check, case):
+    load = msgspec.structs.replace(case.numerator, workload=workload("other", 9))
+    check(msgspec.structs.replace(case, numerator=load))
+
+def test_plain(check, request):
+    from perfgate.cases import Case, Load
+    from perfgate.engines.base import ServerConfig
+
+    server = ServerConfig(engine="fake", model="llama-3.1-8b", dtype="bfloat16")
+    check(Case(experiment="own", metric="itl_median_ms", numerator=Load(server=server)))
+"""
+
+
+def test_a_case_that_nobody_measures_is_refused_by_name(gpus, pytester):
+    """Without a server: it had been INVALID, or a KeyError of a session that nobody closed."""
+    (pytester.path / "tests" / "perf" / "test_small.py").write_text(
+        GPU_QUESTIONS + MADE_UP
+    )
+
+    selected = gpus(*H200, "-k", "test_other")
+    plain = gpus("-k", "test_plain", "--run-dir", "plain")
+
+    for result, name in ((selected, "other"), (plain, "launch")):
+        shown = " ".join(result.stdout.str().split())
+        assert f"check of {DENSE}/{name}/itl_median_ms" in shown
+        assert "no selected perf test asks for this load" in shown
+        assert "Traceback" not in shown
+    assert not (pytester.path / "plain").exists()
+
+
+def test_a_coroutine_is_told_to_be_a_function(gpus, pytester):
+    """A load has an event loop of its own, and two of them do not run in one thread."""
+    text = f"""{TWO.partition("@pytest")[0]}
+import asyncio
+
+@pytest.mark.perf
+def test_chat(perf_server, perf_load):
+    async def chat():
+        perf_load(perf_server(), "chat", **LOAD)
+
+    asyncio.run(chat())
+"""
+    (pytester.path / "tests" / "perf" / "test_small.py").write_text(text)
+
+    result = gpus(*H200)
+
+    assert {"failed": 1} == outcomes(result)
+    assert "call it from a plain function (def)" in result.stdout.str()
