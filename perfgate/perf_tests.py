@@ -435,7 +435,11 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
         report.keywords.pop("pytestmark", None)
         if report.skipped and _has_case(item):
             perf = item.config.stash[SESSION]
-            perf.note_skip(item.nodeid, _case(item), report.longrepr)
+            # Of an expected failure `longrepr` is the traceback.
+            reason = getattr(report, "wasxfail", None)
+            if reason is not None:
+                reason = f"expected to fail: {reason}"
+            perf.note_skip(item.nodeid, _case(item), reason or report.longrepr)
     return report
 
 

@@ -107,6 +107,21 @@ def test_a_case_that_its_test_skips_is_answered(small):
     )
 
 
+def test_a_case_that_is_expected_to_fail_is_answered(small):
+    """By the reason of its mark, and not by the traceback of the failure."""
+    tests = small.folder / "tests" / "perf" / "test_small.py"
+    text = tests.read_text()
+    mark = "@pytest.mark.xfail(reason='known')\n"
+    text = text.replace("@pytest.mark.perf", f"{mark}@pytest.mark.perf", 1)
+    body = "    if 'mixtral' in case.id:\n        raise ValueError\n"
+    tests.write_text(text.replace("    check", f"{body}    check", 1))
+    run = small.runs / "r"
+
+    assert 0 == small.start("--run-dir", str(run)).wait()
+
+    assert ["expected to fail: known"] == list(load(run).skipped.values())
+
+
 def test_two_sessions_never_share_a_run_directory(small):
     """The second is refused with who holds it; the first one's data are whole."""
     run = small.runs / "r"
