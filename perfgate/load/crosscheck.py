@@ -36,6 +36,8 @@ from perfgate.load.server_metrics import difference
 from perfgate.load.warmup import warm_up
 from perfgate.load.workload import ShareGPT, Workload
 
+# Fewer have no variance.
+FEWEST_ROUNDS = 2
 # Fewer do not show how the clients' figures follow the server's.
 ENOUGH_ROUNDS = 8
 # Which mean of the server's own decides a figure; of a throughput, how long its
@@ -99,8 +101,33 @@ class Comparison:
 
 
 def compare(suite: Sequence[Turn], client: Sequence[Turn]) -> list[Comparison]:
-    """Both medians of each metric, and the ratio over the paired rounds, at least two."""
-    return [_compare_metric(name, suite, client) for name in COMPARED]
+    """Both medians of each metric, and the ratio over the paired rounds, at least two.
+
+    A round counts where both clients measured something: on a machine that stood still
+    all tokens of a turn may come at once, and the median between them is nothing.
+
+    Raises:
+        ClientFailed: fewer than two rounds count.
+    """
+    ours: list[Turn] = []
+    theirs: list[Turn] = []
+    for suite_turn, client_turn in zip(suite, client, strict=True):
+        if _is_measured(suite_turn) and _is_measured(client_turn):
+            ours.append(suite_turn)
+            theirs.append(client_turn)
+    if len(ours) < FEWEST_ROUNDS:
+        raise ClientFailed(
+            tried=f"comparing the two clients in {len(suite)} rounds",
+            seen=f"in {len(suite) - len(ours)} of them a figure is nothing, as tokens "
+            "came all at once",
+            remedy="ask for more rounds (--rounds) or longer answers (--lengths)",
+        )
+    return [_compare_metric(name, ours, theirs) for name in COMPARED]
+
+
+def _is_measured(turn: Turn) -> bool:
+    """Whether every figure is more than nothing."""
+    return all(turn.figures[name] > 0 for name in COMPARED)
 
 
 def _compare_metric(

@@ -72,7 +72,7 @@ def test_the_command_prints_the_table_and_fails_on_disagreement(tmp_path):
             "2",
             "--lengths",
             "4",
-            "3",
+            "12",
             "--shared-prefix",
             "2",
             "--rounds",

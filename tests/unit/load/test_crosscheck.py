@@ -11,6 +11,7 @@ from perfgate.load.crosscheck import (
     Turn,
     compare,
 )
+from perfgate.load.other_clients import ClientFailed
 
 
 @pytest.mark.parametrize(
@@ -82,6 +83,24 @@ def test_what_the_server_did_is_taken_out(rounds):
     else:
         assert [pytest.approx(0.01)] * 5 == [c.difference for c in found]
         assert {"agree"} == {c.verdict(0.03) for c in found}
+
+
+@pytest.mark.parametrize("ours_stood", [True, False])
+def test_a_round_in_which_all_tokens_came_at_once_does_not_count(ours_stood):
+    """The median gap of one client is nothing there, which has no ratio."""
+    ours = list(turns([10.0, 11.0, 12.0], 1.02))
+    theirs = list(turns([10.0, 11.0, 12.0], 1.0))
+    stood = theirs
+    if ours_stood:
+        stood = ours
+    stood[1].figures["itl_median_ms"] = 0.0
+
+    found = compare(ours, theirs)
+
+    assert [pytest.approx(0.02)] * 5 == [row.difference for row in found]
+    stood[0].figures["itl_median_ms"] = 0.0
+    with pytest.raises(ClientFailed, match="2 of them"):
+        compare(ours, theirs)
 
 
 def test_a_real_difference_is_not_taken_out():
