@@ -141,5 +141,7 @@ def cases_of(
     verdicts: Sequence[Verdict], server: str, workload: str = ""
 ) -> tuple[str, ...]:
     """Ids of the judged cases of a server, or of one of its loads."""
-    place = f"{server}/{workload}"
+    place = f"{server}/"
+    if workload:
+        place += f"{workload}/"
     return tuple(row.case for row in verdicts if row.case.startswith(place))

@@ -1,5 +1,7 @@
 """Stalls: many repetitions that the server spoilt are a regression, a single one is none."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from perfgate.judge import stalls
@@ -79,3 +81,15 @@ def test_the_chance_of_a_false_alarm_is_stated():
 def test_the_tail_is_that_of_a_binomial():
     """Two of two at a rate of a half: a quarter."""
     assert 0.25 == pytest.approx(stalls.tail_probability(2, 2, 0.5))
+
+
+def test_cases_are_those_of_the_load_alone():
+    """The name of one load begins that of another."""
+    batch_1, batch_16, other = (
+        SimpleNamespace(case=case)
+        for case in ("a/batch-1/x", "a/batch-16/x", "ab/batch-1/x")
+    )
+    verdicts = (batch_1, batch_16, other)
+
+    assert ("a/batch-1/x",) == stalls.cases_of(verdicts, "a", "batch-1")
+    assert ("a/batch-1/x", "a/batch-16/x") == stalls.cases_of(verdicts, "a")
