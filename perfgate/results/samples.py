@@ -27,7 +27,8 @@ from perfgate.results.schema import Launch, Measurement, RunResults
 LoadKey = tuple[str, str]  # server, workload
 Side = tuple[float, float]  # numerator, denominator
 SampleKey = tuple[str, str | None, str]  # server, workload, metric
-STARTS = ("cold", "warm")  # by the engine's compile cache
+# What a launch says of the engine's compile cache -> the kind of its start.
+STARTS: Mapping[str, str] = {"cold": "cold", "hit": "warm"}
 CUT_OFF = FailureRow(
     tried="measuring a launch",
     seen="cut off: the session ended while this launch was measured",
@@ -231,9 +232,9 @@ class RunIndex:
                         sample, answers=launch.answer_tokens
                     )
                 case "start_up":
-                    start = launch.facts.get("compile_cache", "")
-                    if start in STARTS:
-                        sample = msgspec.structs.replace(sample, start=start)
+                    state = launch.facts.get("compile_cache", "")
+                    start = STARTS.get(state, "")
+                    sample = msgspec.structs.replace(sample, start=start)
             if (server, launch.index) in self._cut_off:
                 sample = msgspec.structs.replace(
                     sample, value=None, invalid=(CUT_OFF.seen,)

@@ -3,13 +3,15 @@
 import dataclasses
 
 import msgspec
+import pytest
 
 from perfgate.cases import Case, Load
+from perfgate.engines.chosen import NOT_SEEN
 from perfgate.judge.gate import judge
 from perfgate.judge.policy import START_UP, START_UP_ALIKE
 from perfgate.judge.start_kind import alike
 from perfgate.judge.verdict import Outcome
-from perfgate.results.samples import Sample
+from perfgate.results.samples import RunIndex, Sample
 from tests.support import builders as m
 
 READY = Case(experiment="E12", metric="ready_s", numerator=Load(server=m.MOE))
@@ -82,3 +84,18 @@ def test_launches_of_both_kinds_have_the_wide_threshold():
 def test_samples_of_a_start_know_their_kind():
     """Other metrics of the server have none."""
     assert "" == Sample(run="r", launch=0, value=1.0).start
+
+
+@pytest.mark.parametrize(
+    ("state", "start"),
+    [("hit", "warm"), ("cold", "cold"), (NOT_SEEN, ""), ("off", "")],
+)
+def test_the_compile_cache_tells_the_kind(state, start):
+    """As vLLM's log names it."""
+    launch = m.launched(server=m.MOE, values={"ready_s": 60.0})
+    launch = msgspec.structs.replace(launch, facts={"compile_cache": state})
+    index = RunIndex(m.bare_run(launches=(launch,)))
+
+    (sample,) = index.samples_of(m.MOE.key, None, "ready_s")
+
+    assert start == sample.start
