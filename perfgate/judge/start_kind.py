@@ -23,7 +23,7 @@ def alike(
 
     Both unchanged for other metrics, and where the kind is unknown or was not recorded.
     """
-    if policy is not START_UP:
+    if not _has_kinds(policy):
         return baseline, policy
     kinds = {sample.start for sample in observation.samples}
     if len(kinds) != 1:
@@ -38,4 +38,16 @@ def alike(
     metric = msgspec.structs.replace(
         baseline.metric, launches=tuple(same), floor=START_UP_ALIKE.floor
     )
-    return dataclasses.replace(baseline, metric=metric), START_UP_ALIKE
+    return dataclasses.replace(baseline, metric=metric), _of_one_kind(policy)
+
+
+def _has_kinds(policy: Policy) -> bool:
+    """Whether it is that of a start on GPUs, whatever its ceiling."""
+    return dataclasses.replace(policy, fail_over=START_UP.fail_over) == START_UP
+
+
+def _of_one_kind(policy: Policy) -> Policy:
+    """The policy of starts of one kind, with the ceiling that a run asks for."""
+    if policy.fail_over == START_UP.fail_over:
+        return START_UP_ALIKE
+    return dataclasses.replace(START_UP_ALIKE, fail_over=policy.fail_over)

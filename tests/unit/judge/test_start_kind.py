@@ -8,7 +8,7 @@ import pytest
 from perfgate.cases import Case, Load
 from perfgate.engines.chosen import NOT_SEEN
 from perfgate.judge.gate import judge
-from perfgate.judge.policy import START_UP, START_UP_ALIKE
+from perfgate.judge.policy import START_UP, START_UP_ALIKE, policy_of
 from perfgate.judge.start_kind import alike
 from perfgate.judge.verdict import Outcome
 from perfgate.results.samples import RunIndex, Sample
@@ -84,6 +84,25 @@ def test_launches_of_both_kinds_have_the_wide_threshold():
 def test_samples_of_a_start_know_their_kind():
     """Other metrics of the server have none."""
     assert "" == Sample(run="r", launch=0, value=1.0).start
+
+
+@pytest.mark.parametrize("ceiling", [0.5, 3.0])
+def test_a_ceiling_leaves_the_kinds_apart(ceiling):
+    """A warm start of 2.5 times as long had passed where a run asked for a ceiling."""
+    observation = dataclasses.replace(
+        seen(150.0, "warm"), fail_over={"start_up": ceiling}
+    )
+    policy = policy_of(READY, "h200x2", observation.fail_over)
+
+    narrowed, alike_policy = alike(baseline(), observation, policy)
+
+    assert (3, ceiling) == (
+        len(narrowed.metric.launches),
+        alike_policy.fail_over,
+    )
+    assert START_UP_ALIKE.smallest == alike_policy.smallest
+    decision = judge(READY, observation, baseline(), today=m.TODAY)
+    assert Outcome.REGRESSED == decision.outcome
 
 
 @pytest.mark.parametrize(
