@@ -241,6 +241,17 @@ class Comparison:
             self.higher,
         )
 
+    @property
+    def is_slow_throughout(self) -> bool:
+        """Whether each launch alone is beyond the threshold, however much they differ."""
+        if self.case.is_ratio or self.case.two_sided:
+            return False
+        threshold = self.threshold_of(1)
+        return all(
+            loss_of(value, self.noise.reference, self.higher) > threshold
+            for value in self.observation.values
+        )
+
     def judgement(self, today: datetime.date | None) -> Judgement:
         """The outcome, with regard to a loss that is accepted until a day."""
         plain = self._plain_outcome()
@@ -259,7 +270,8 @@ class Comparison:
     def _plain_outcome(self) -> Outcome:
         if self.is_above_floor and self.loss > self.threshold:
             is_doubtful = self.is_unsteady and not self.is_clear
-            if is_doubtful and self.mixed is None:
+            is_seen = self.mixed is not None or self.is_slow_throughout
+            if is_doubtful and not is_seen:
                 return Outcome.INCONCLUSIVE
             return Outcome.REGRESSED
         if self.is_above_floor and self.loss < -self.threshold:

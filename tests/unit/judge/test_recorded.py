@@ -80,8 +80,17 @@ def test_the_threshold_falls_with_the_launches():
         ((60.0, 90.0, 120.0), Outcome.INCONCLUSIVE),
         ((40.0, 45.0, 50.0), Outcome.REGRESSED),
         ((100.0, 70.0, 100.0), Outcome.REGRESSED),
+        ((90.0, 60.0, 50.0), Outcome.REGRESSED),
     ],
-    ids=["same", "less", "more", "unsteady", "unsteady and far", "mixed"],
+    ids=[
+        "same",
+        "less",
+        "more",
+        "unsteady",
+        "unsteady and far",
+        "mixed",
+        "slow",
+    ],
 )
 def test_the_outcome_follows_from_loss_and_threshold(values, outcome):
     """Launches that vary beyond the noise decide nothing, unless all are far off."""
@@ -196,3 +205,11 @@ def test_a_ceiling_below_the_target_effect_is_raised_and_says_so():
     details = comparison.details(comparison.judgement(TODAY))
 
     assert "A ceiling below the target effect counts as 2.0 %." in details
+
+
+def test_no_launch_that_gets_slower_takes_a_regression_back():
+    """With the first one at 100 two of three were slow, at 90 all of them are."""
+    values = ((100.0, 50.0, 30.0), (90.0, 50.0, 30.0), (80.0, 50.0, 30.0))
+    outcomes = {compared(*row).judgement(TODAY).outcome for row in values}
+
+    assert {Outcome.REGRESSED} == outcomes
