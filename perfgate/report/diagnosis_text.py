@@ -61,6 +61,7 @@ NO_TIMING: frozenset[Cause] = frozenset({"unknown", "memory", "answers"})
 MILLION = 1e6
 MOST_OF_A_TRADE = 2
 _INDENT = "  "
+_DIGITS = 1  # of milliseconds
 
 
 def render_all(results: RunResults, run: str = "RUN") -> list[str]:
@@ -131,7 +132,7 @@ def _lines(
         yield "seen", f"{text}{suffix}"
     yield from _proofs(results, row, run)
     yield from _others(row)
-    text = advice(row).replace("RUN", run)
+    text = advice(row)
     if text:
         yield "do", text
 
@@ -191,24 +192,31 @@ def worth_text(worth: Worth) -> str:
 
 
 def split_text(split: Split) -> str:
-    """A loss by phases: "closed-c32: +12.0 ms a request = +2.0 queue, +10.0 decode"."""
+    """A loss by phases: "closed-c32: +12.0 ms a request = +2.0 queue, +10.0 decode".
+
+    The whole is the sum of its parts as they are read.
+    """
     parts = []
+    whole_ms = 0.0
     for share in split.shares:
         parts.append(f"{_signed(share.ms)} {share.name}")
-    return f"{split.load}: {_signed(split.added_ms)} ms a request = {', '.join(parts)}"
+        whole_ms += round(share.ms, _DIGITS)
+    return (
+        f"{split.load}: {_signed(whole_ms)} ms a request = {', '.join(parts)}"
+    )
 
 
 def _signed(ms: float) -> str:
-    """Milliseconds with a sign, so precise that parts add up as they are read."""
-    return f"{ms:+,.1f}"
+    """Milliseconds with a sign."""
+    return f"{ms:+,.{_DIGITS}f}"
 
 
 def _told(splits: Sequence[Split]) -> list[Split]:
-    """One stream, and of the others the load that lost most."""
-    if not splits:
+    """The load whose requests lost most; none where none takes longer."""
+    slower = [split for split in splits if split.added_ms > 0]
+    if not slower:
         return []
-    worst = max(splits, key=lambda split: split.now_ms / split.before_ms)
-    return [worst]
+    return [max(slower, key=lambda split: split.now_ms / split.before_ms)]
 
 
 def _worst(results: RunResults, row: Diagnosis) -> Verdict | None:

@@ -180,7 +180,7 @@ def _diagnosis_item(results: RunResults, row: Diagnosis, run: str) -> Item:
         title=f"{heads[row.is_loss]}: {diagnosis_text.title(row)}",
         level="fail" if row.is_loss else "pass",
         finding=diagnosis_text.finding(results, row),
-        advice=diagnosis_text.advice(row).replace("RUN", run),
+        advice=diagnosis_text.advice(row),
         messages=(diagnosis_text.render(results, row, run),),
     )
 

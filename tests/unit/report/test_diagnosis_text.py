@@ -7,7 +7,7 @@ import pytest
 
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.run_status import judged_again
-from perfgate.report import diagnosis_text, summary
+from perfgate.report import diagnosis_text, headline, summary
 from perfgate.report.junit import junit
 from perfgate.results.diagnosis import PhaseShare, Split
 from perfgate.results.schema import load
@@ -74,6 +74,51 @@ def test_parts_of_a_loss_are_signed():
         "closed-c32: +12.0 ms a request = +14.0 queue, -2.0 decode"
         == diagnosis_text.split_text(split)
     )
+
+
+def test_rounded_parts_of_a_loss_add_up():
+    """As they are read: 1.07 is not written beside -0.3 and 1.3."""
+    split = Split(
+        server="s",
+        load="single-stream",
+        before_ms=300.0,
+        now_ms=301.07,
+        shares=(
+            PhaseShare(name="queue and prefill", ms=-0.26),
+            PhaseShare(name="decode", ms=1.33),
+        ),
+    )
+
+    assert (
+        "single-stream: +1.0 ms a request = -0.3 queue and prefill, +1.3 decode"
+        == diagnosis_text.split_text(split)
+    )
+
+
+def test_a_load_that_gained_shows_no_lost_phase(capped):
+    """The phase is that of a load that takes longer; else there is no such line."""
+    (row,) = capped.diagnoses
+    gain = Split(
+        server=row.servers[0],
+        load="single-stream",
+        before_ms=300.0,
+        now_ms=294.0,
+        shares=(PhaseShare(name="decode", ms=-6.0),),
+    )
+    gained = msgspec.structs.replace(row, splits=(gain,))
+
+    assert "  phase:" not in diagnosis_text.render(capped, gained)
+
+
+def test_a_name_with_run_in_it_stays_as_it_is(capped):
+    """NCCL_RUNTIME_CONNECT is no placeholder for the run."""
+    (row,) = capped.diagnoses
+    named = "environment NCCL_RUNTIME_CONNECT=0"
+    injected = msgspec.structs.replace(row, injected=named)
+    run = msgspec.structs.replace(capped, diagnoses=(injected,))
+
+    assert f"({named})" in diagnosis_text.render(run, injected, "runs/x")
+    assert named in headline.attention(run, "runs/x")[0].advice
 
 
 def test_summary_and_junit_have_the_cause(capped):
