@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import msgspec
 
@@ -15,7 +15,7 @@ from perfgate.judge.causes import (
     rules,
     words,
 )
-from perfgate.judge.causes.finding import Finding, lost, told
+from perfgate.judge.causes.finding import Finding, both, lost, told
 from perfgate.judge.causes.symptoms import (
     THROUGHPUT,
     Moved,
@@ -39,17 +39,19 @@ def diagnose(
 ) -> tuple[Diagnosis, ...]:
     """Why servers lost speed, one entry for each cause.
 
+    What the engine chose, or what was injected, is said of the servers alone that have it.
     Where nothing is red: what another choice of the engine changed, for better or worse.
     """
     servers = symptoms_of(reader, verdicts, store)
     red = _red_cases(verdicts, groups)
     keys = _servers_of(reader, verdicts, red)
     affected = [row for row in servers if row.key in keys]
-    findings: dict[str, list[tuple[ServerSymptoms, Finding]]] = {}
+    findings: dict[Hashable, list[tuple[ServerSymptoms, Finding]]] = {}
     for server in affected:
         finding = rules.find(server, servers)
         finding = profiled.refined(finding, server.key, reader.results.profiles)
-        findings.setdefault(finding.cause, []).append((server, finding))
+        key = finding.cause, finding.by_choice, server.injected
+        findings.setdefault(key, []).append((server, finding))
     diagnoses = []
     for found in findings.values():
         diagnosis = _diagnosis(found, servers)
@@ -155,10 +157,10 @@ def _diagnosis(
     return Diagnosis(
         servers=tuple(server.key for server in affected),
         who=who(affected, servers),
-        phase=finding.phase,
+        phase=both([other.phase for _, other in found]),
         cause=finding.cause,
         by_choice=finding.by_choice,
-        injected=next((row.injected for row in affected if row.injected), ""),
+        injected=affected[0].injected,
         evidence=tuple(evidence),
         differs=tuple(differs),
         losses=tuple(words.change(row) for row in losses[:MOST_GAINS]),

@@ -44,6 +44,19 @@ def lost(server: ServerSymptoms) -> list[Moved]:
 def phase_of(server: ServerSymptoms) -> Phase:
     """Where the time is lost, by one stream's first tokens and by the steps."""
     prefill, decode = are_worse(server.first_tokens), are_worse(server.steps)
+    return _phase(prefill, decode)
+
+
+def both(phases: Sequence[Phase]) -> Phase:
+    """Where servers lost time: all of their phases, where they differ."""
+    if len(set(phases)) == 1:
+        return phases[0]
+    both_phases = "prefill and decode" in phases
+    prefill = both_phases or "prefill" in phases
+    return _phase(prefill, both_phases or "decode" in phases)
+
+
+def _phase(prefill: bool, decode: bool) -> Phase:
     if prefill and decode:
         return "prefill and decode"
     if decode:

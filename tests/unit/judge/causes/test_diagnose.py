@@ -3,10 +3,12 @@
 import dataclasses
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.causes.diagnose import _servers_of, who, worth
+from perfgate.judge.causes.finding import both
 from perfgate.judge.causes.symptoms import Moved, ServerSymptoms
 from perfgate.judge.observation import RunReader
 from perfgate.judge.run_status import judged_again
@@ -92,6 +94,36 @@ def test_servers_with_one_cause_are_one_diagnosis():
     assert ("dense-too", "decode", 2) == (row.who, row.phase, len(row.servers))
     assert row.splits
     assert row.next_step == ""
+
+
+def test_injection_is_said_of_the_servers_alone_that_have_it():
+    """The stored run without async scheduling, as if one server had kept it."""
+    run = load(ROOT / "docs/runs/h200x1-planted/no-async/01")
+    launches = []
+    for row in run.launches:
+        injected = {} if "mixtral" in row.server else row.injected
+        launches.append(msgspec.structs.replace(row, injected=injected))
+    altered = msgspec.structs.replace(run, launches=tuple(launches))
+    rows = judged_again(altered, Store(ROOT / "baselines")).diagnoses
+
+    assert [
+        (("vllm-llama-3.1-8b-tp1",), "arguments --no-async-scheduling"),
+        (("vllm-mixtral-8x7b-tp1-uniform",), ""),
+    ] == [(row.servers, row.injected) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("phases", "phase"),
+    [
+        (["prefill", "decode"], "prefill and decode"),
+        (["decode", "unknown"], "decode"),
+        (["queue", "queue"], "queue"),
+        (["decode", "prefill and decode"], "prefill and decode"),
+    ],
+)
+def test_phase_of_several_servers_is_that_of_all(phases, phase):
+    """Not that of the first one."""
+    assert phase == both(phases)
 
 
 def test_another_choice_is_told_where_nothing_is_red():
