@@ -131,7 +131,7 @@ def expert_path(server: ServerSymptoms, servers: Servers) -> Finding | None:
         return None
     controls = []
     for row in servers:
-        if not row.is_sparse and row.engine == server.engine and row.steps:
+        if _is_control(row, server):
             controls.append(row)
     for control in controls:
         if are_worse(control.steps):
@@ -143,6 +143,16 @@ def expert_path(server: ServerSymptoms, servers: Servers) -> Finding | None:
         last = words.CONTROL.format(servers=_keys(controls))
     evidence = (*words.lines(lost(server)), last)
     return Finding("expert-path", phase_of(server), evidence)
+
+
+def _is_control(row: ServerSymptoms, server: ServerSymptoms) -> bool:
+    """Whether a dense model would have lost it, too, if it were not the experts.
+
+    One rank alone exchanges nothing: it is no control for several.
+    """
+    if row.is_sparse or row.engine != server.engine or not row.steps:
+        return False
+    return row.ranks > 1 or server.ranks == 1
 
 
 def _may_be_the_machine(server: ServerSymptoms, step: Moved) -> bool:
@@ -169,14 +179,23 @@ def per_token(server: ServerSymptoms, servers: Servers) -> Finding | None:
         return None
     if first.added > PER_TOKEN_SHARE * last.added:
         return None
+    if not all(_costs_alike(step, last) for step in steps[1:-1]):
+        return None
     if are_worse(server.first_tokens):
         return None
     per_token_us = 1e3 * last.added / (last.streams or 1)
     evidence = (
         *words.lines([first, last]),
-        words.PER_TOKEN.format(us=f"{per_token_us:.2g}"),
+        words.PER_TOKEN.format(load=first.load, us=f"{per_token_us:.2g}"),
     )
     return Finding("per-token", "decode", evidence)
+
+
+def _costs_alike(step: Moved, last: Moved) -> bool:
+    """Whether a step lost what its sequences cost in the last one, within noise."""
+    expected = last.added * (step.streams or 0) / (last.streams or 1)
+    noise = step.before * step.threshold
+    return expected / ALIKE - noise <= step.added <= expected * ALIKE + noise
 
 
 def host(server: ServerSymptoms, servers: Servers) -> Finding | None:

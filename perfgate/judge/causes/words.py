@@ -30,9 +30,7 @@ ONE_KERNEL = (
 )
 CONTROL = "The dense control has not moved: {servers}"
 NO_CONTROL = "No dense model was measured to confirm it"
-PER_TOKEN = (
-    "One stream has not lost it; each sequence of the batch adds {us} us"
-)
+PER_TOKEN = "{load} has not lost it; each sequence of the batch adds {us} us"
 ALL_ALIKE = (
     "All servers decode slower by a like share, {low} to {high}: {servers}"
 )

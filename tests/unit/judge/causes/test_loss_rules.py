@@ -119,3 +119,31 @@ def test_what_is_red_without_a_load_is_not_always_memory(metric, cause):
     )
 
     assert cause == named(server(step(1, 4.8, 4.8), red))
+
+
+@pytest.mark.parametrize(
+    ("between", "cause"),
+    [(4.93, "per-token"), (7.0, "unknown"), (4.9, "per-token")],
+)
+def test_batches_between_lose_their_share_of_a_cost_per_token(between, cause):
+    """Within noise; one that lost more than the widest batch contradicts it."""
+    rows = (step(1, 4.84, 4.84), step(8, 4.9, between), step(32, 5.41, 5.53))
+
+    assert cause == named(server(*rows))
+
+
+def test_a_jump_at_the_widest_batch_is_no_cost_per_token():
+    """A quarter of the sequences lost nothing of 20 ms."""
+    rows = (step(1, 4.84, 4.84), step(8, 4.9, 4.9), step(32, 5.41, 25.5))
+
+    assert "unknown" == named(server(*rows))
+
+
+def test_a_dense_model_on_one_rank_is_no_control_for_several():
+    """It exchanges nothing, and the ranks may have lost the time in exchanges."""
+    rows = (step(1, 5.2, 5.5), step(32, 13.3, 13.65))
+    sparse = server(*rows, sparse=True, ranks=2)
+    control = dataclasses.replace(FLAT, ranks=2, key="e-b-tp2")
+
+    assert "unknown" == named(sparse, FLAT)
+    assert "expert-path" == named(sparse, FLAT, control)
