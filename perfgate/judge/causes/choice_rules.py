@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 
 from perfgate import formatting
+from perfgate.engines.chosen import EITHER
 from perfgate.judge.causes import words
 from perfgate.judge.causes.finding import (
     Finding,
@@ -45,8 +46,12 @@ BY_CHOICE: dict[str, Cause] = {
 }
 # Causes that a choice names whatever it cost.
 _ALWAYS = frozenset({"number-format", "model-runner", "sampling"})
-# "FULL 51, PIECEWISE 51": a kind of graphs, and of how many batch sizes.
-_CAPTURED = re.compile(r"([A-Za-z][\w -]*?) (\d+)(?:, |$)")
+# vLLM's "FULL 51, PIECEWISE 51", kinds of graphs with the number of their batch sizes;
+# SGLang's "target decode, target prefill" has none.
+_CAPTURED = re.compile(r"([A-Za-z][\w -]*?)(?: \d+)?(?:, |$)")
+# Kinds that decode steps run by.
+_DECODE_KINDS = frozenset({"FULL", "decode"})
+_TARGET = "target "  # of a name that older releases of SGLang write without it
 _LARGEST = re.compile(r"(?:\d+ to )?(\d+)(?: \(\d+\))?")
 
 
@@ -56,7 +61,11 @@ def graphs(server: ServerSymptoms, _servers: Servers) -> Finding | None:
     steps = _decoded(server)
     if choice is None or choice.now != "off" or not are_worse(steps):
         return None
-    return _chosen("graphs", "prefill and decode", choice, steps)
+    phase: Phase = "prefill and decode"
+    first = server.first_tokens
+    if first and not are_worse(first):
+        phase = "decode"
+    return _chosen("graphs", phase, choice, steps)
 
 
 def _decoded(server: ServerSymptoms) -> list[Moved]:
@@ -69,7 +78,8 @@ def fewer_graphs(server: ServerSymptoms, _servers: Servers) -> Finding | None:
     """Graphs of fewer batch sizes or of one kind less: what has none is slower.
 
     Steps of batches beyond the largest captured one have lost, and one stream's has not;
-    or first tokens or whole loads have lost, and no step.
+    or any step, where the kind is gone that they run by; or first tokens or whole loads
+    have lost, and no step.
     """
     choice = server.choice("graphs_captured", "capture_sizes")
     if choice is None or not _are_fewer(server):
@@ -80,7 +90,7 @@ def fewer_graphs(server: ServerSymptoms, _servers: Servers) -> Finding | None:
             return None
         return _chosen("graphs", phase_of(server), choice, without)
     prefills = server.first_tokens
-    if not are_worse(prefills) and _is_a_kind_gone(server):
+    if not are_worse(prefills) and _kinds_gone(server):
         prefills = [row for row in lost(server) if row.load]
     if not are_worse(prefills):
         return None
@@ -88,7 +98,12 @@ def fewer_graphs(server: ServerSymptoms, _servers: Servers) -> Finding | None:
 
 
 def _without_graph(server: ServerSymptoms) -> list[Moved]:
-    """Steps beyond the largest graph, where they alone have lost; else none."""
+    """Steps beyond the largest graph, where they alone have lost; else none.
+
+    All of them where no graph is left for steps.
+    """
+    if _kinds_gone(server) & _DECODE_KINDS:
+        return server.steps
     largest = _largest_batch(server)
     with_graph = []
     without = []
@@ -107,17 +122,21 @@ def _are_fewer(server: ServerSymptoms) -> bool:
     sizes = server.choice("capture_sizes")
     if sizes is not None and _largest(sizes.now) < _largest(sizes.before):
         return True
-    return _is_a_kind_gone(server)
+    return bool(_kinds_gone(server))
 
 
-def _is_a_kind_gone(server: ServerSymptoms) -> bool:
-    """Whether graphs of one kind were captured before, and none is now."""
+def _kinds_gone(server: ServerSymptoms) -> set[str]:
+    """Kinds of graphs that were captured before, and are not now."""
     captured = server.choice("graphs_captured")
     if captured is None:
-        return False
-    before = dict(_CAPTURED.findall(captured.before))
-    now = dict(_CAPTURED.findall(captured.now))
-    return bool(before.keys() - now.keys())
+        return set()
+    return _kinds(captured.before) - _kinds(captured.now)
+
+
+def _kinds(captured: str) -> set[str]:
+    """Kinds of graphs, of all launches where they differ."""
+    names = _CAPTURED.findall(captured.replace(EITHER, ", "))
+    return {name.removeprefix(_TARGET) for name in names}
 
 
 def _largest_batch(server: ServerSymptoms) -> float:
@@ -140,7 +159,7 @@ def scheduling(server: ServerSymptoms, _servers: Servers) -> Finding | None:
     """The next step is no longer prepared while the last one runs: each step waits."""
     choice = server.choice("async_scheduling")
     steps = _decoded(server)
-    if choice is None or not are_worse(steps):
+    if choice is None or choice.now == "on" or not are_worse(steps):
         return None
     return _chosen("scheduling", phase_of(server), choice, steps)
 
@@ -156,34 +175,53 @@ def _capped_ramp(server: ServerSymptoms) -> Finding | None:
     if choice is None or are_worse(server.steps):
         return None
     lower = [row for row in server.rows(SATURATED) if row.is_worse]
-    if not lower or _largest(choice.now) >= _largest(choice.before):
+    if not lower or not _is_lower(choice):
         return None
     return _chosen("batch-cap", "queue", choice, lower)
 
 
 def _capped_loads(server: ServerSymptoms) -> Finding | None:
     choice = server.choice("max_num_seqs")
-    batches = [row for row in server.decoding if row.streams >= LEAST_STREAMS]
-    capped = [
-        row for row in batches if row.at_most <= CAPPED_SHARE * row.streams
-    ]
-    limits = {row.at_most for row in capped}
     lost_room = any(row.is_worse for row in server.rows(KV_CACHE))
-    if not capped or len(limits) != 1 or lost_room or are_worse(server.steps):
+    limit, names = _shared_limit(server)
+    if not names or lost_room or are_worse(server.steps):
         return None
-    (limit,) = limits
-    # A load with room for more than the limit would contradict it.
-    if any(row.at_most > limit for row in server.decoding):
-        return None
-    # Pairs measured each load several times.
-    names = list(dict.fromkeys(row.load for row in capped))
     if choice is None and len(names) < 2:
+        return None
+    if choice is not None and not _binds(choice, limit):
         return None
     loads = formatting.listed(names)
     evidence = [words.CAPPED.format(limit=limit, loads=loads)]
     if choice is not None:
         evidence.insert(0, words.choice(choice))
     return Finding("batch-cap", "queue", tuple(evidence), choice is not None)
+
+
+def _shared_limit(server: ServerSymptoms) -> tuple[int, list[str]]:
+    """How many streams decode at most, and the loads that meet it; none where they differ.
+
+    A load with room for more than the limit would contradict it.
+    """
+    batches = [row for row in server.decoding if row.streams >= LEAST_STREAMS]
+    capped = [
+        row for row in batches if row.at_most <= CAPPED_SHARE * row.streams
+    ]
+    limits = {row.at_most for row in capped}
+    most = max((row.at_most for row in server.decoding), default=0)
+    if limits != {most}:
+        return 0, []
+    # Pairs measured each load several times.
+    return most, list(dict.fromkeys(row.load for row in capped))
+
+
+def _is_lower(choice: Choice) -> bool:
+    """Whether a size is smaller than before."""
+    return _size(choice.now) < _size(choice.before)
+
+
+def _binds(choice: Choice, limit: int) -> bool:
+    """Whether a smaller limit is the one that streams meet: far below it another one is."""
+    return _is_lower(choice) and limit >= CAPPED_SHARE * _size(choice.now)
 
 
 def prefill_chunk(server: ServerSymptoms, _servers: Servers) -> Finding | None:
@@ -217,7 +255,7 @@ def _chunked_batches(server: ServerSymptoms, choice: Choice) -> Finding | None:
     What fits into a chunk has not lost, and what decodes least has lost most.
     """
     slower = [row for row in server.batches if row.is_worse]
-    if not slower or _tokens(choice.now) >= _tokens(choice.before):
+    if not slower or not _is_lower(choice):
         return None
     chunk = _smaller_chunk(choice)
     if any(_prompts_at_once(row) <= chunk for row in slower):
@@ -246,11 +284,11 @@ def _decoded_for_a_prompt_token(batch: Moved) -> float:
 
 def _smaller_chunk(choice: Choice) -> float:
     """Tokens of the smaller one of both chunks; no limit where none is a number."""
-    return min(_tokens(choice.before), _tokens(choice.now))
+    return min(_size(choice.before), _size(choice.now))
 
 
-def _tokens(size: str) -> float:
-    """Tokens of a chunk; no limit where it is off, or launches differ."""
+def _size(size: str) -> float:
+    """A limit of tokens or streams; none where it is off, or launches differ."""
     return int(size) if size.isdigit() else math.inf
 
 
@@ -259,12 +297,7 @@ def attention(server: ServerSymptoms, _servers: Servers) -> Finding | None:
     choice = server.choice("attention_backend")
     if choice is None:
         return None
-    phase: Phase = "decode"
-    if are_worse(server.first_tokens):
-        phase = "prefill"
-        if are_worse(server.steps):
-            phase = "prefill and decode"
-    return _chosen("attention", phase, choice, lost(server))
+    return _chosen("attention", phase_of(server), choice, lost(server))
 
 
 def expert_choice(server: ServerSymptoms, _servers: Servers) -> Finding | None:

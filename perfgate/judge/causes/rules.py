@@ -14,8 +14,9 @@ from perfgate.judge.causes.symptoms import ServerSymptoms
 # The first that fits counts: what the engine chose, then the shape of the loss.
 RULES: tuple[Rule, ...] = (
     choice_rules.graphs,
-    choice_rules.fewer_graphs,
+    # A smaller batch has fewer graphs, too.
     choice_rules.batch_cap,
+    choice_rules.fewer_graphs,
     choice_rules.prefill_chunk,
     choice_rules.attention,
     choice_rules.expert_choice,

@@ -115,6 +115,7 @@ def test_choice_that_changed_names_the_cause(choice, rows, cause):
             (step(1, 4.8, 6.0), step(8, 4.9, 26.3)),
         ),
         (("async_scheduling", "on", "off"), (first(20.0, 32.0),)),
+        (("async_scheduling", "off", "on"), (step(1, 4.8, 6.7),)),
         # A prompt that fits into a chunk is slower as well.
         (
             ("chunked_prefill_tokens", "8192", "512"),
@@ -219,3 +220,107 @@ def test_steps_of_a_held_engine_are_those_of_batches_that_decode(name, cause):
 
     assert cause == named(server(DECODE, changed=choice))
     assert "unknown" == named(server(PREFILL, changed=choice))
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "at_most"),
+    [("16", "24", 24), ("1024", "512", 20)],
+    ids=["a larger limit", "a limit that no stream meets"],
+)
+def test_a_limit_that_does_not_bind_is_no_cap(before, now, at_most):
+    """Streams are as few for another reason."""
+    rows = (step(1, 4.8, 4.8), closed(32, 5000.0, 4500.0))
+    limit = Choice("max_num_seqs", before, now)
+    few = (Decoding("at-32", 32, at_most),)
+
+    assert "unknown" == named(server(*rows, changed=(limit,), decoding=few))
+
+
+def test_a_smaller_batch_is_the_cause_of_its_fewer_graphs():
+    """Of vLLM none is captured beyond twice the batch: a single prefill is slower, too."""
+    rows = (
+        step(1, 4.8, 4.8),
+        step(32, 5.4, 5.1),
+        first(18.1, 31.5),
+        closed(32, 5000.0, 2900.0),
+    )
+    changed = (
+        Choice("capture_sizes", "1 to 512 (51)", "1 to 32 (7)"),
+        Choice("max_num_seqs", "1024", "16"),
+    )
+    capped = (Decoding("at-32", 32, 16),)
+
+    assert "batch-cap" == named(server(*rows, changed=changed, decoding=capped))
+
+
+@pytest.mark.parametrize(
+    ("captured", "rows", "phase"),
+    [
+        # Steps run by these: each of them is slower.
+        (
+            ("FULL 51, PIECEWISE 51", "PIECEWISE 51"),
+            (step(1, 4.8, 7.8), step(32, 5.4, 8.5)),
+            "decode",
+        ),
+        (
+            ("target decode, target prefill", "target prefill"),
+            (step(1, 4.8, 7.8), first(20.0, 20.0)),
+            "decode",
+        ),
+        (
+            ("target decode, target prefill", "target decode"),
+            (step(1, 4.8, 4.8), first(20.0, 32.0)),
+            "prefill",
+        ),
+    ],
+)
+def test_a_kind_of_graphs_that_is_gone_is_the_cause(captured, rows, phase):
+    """Of vLLM with numbers of sizes, of SGLang without."""
+    changed = server(*rows, changed=(Choice("graphs_captured", *captured),))
+    finding = rules.find(changed, [changed])
+
+    assert ("graphs", phase) == (finding.cause, finding.phase)
+
+
+@pytest.mark.parametrize(
+    "captured",
+    [
+        # Two releases of SGLang, and launches that differ.
+        ("decode", "target decode"),
+        ("FULL 51, PIECEWISE 51", "FULL 51, PIECEWISE 51 or FULL 51"),
+        # Steps do not run by these.
+        ("FULL 51, PIECEWISE 51", "FULL 51"),
+    ],
+)
+def test_graphs_that_steps_still_have_did_not_slow_them(captured):
+    """Something else did."""
+    changed = (Choice("graphs_captured", *captured),)
+
+    assert "unknown" == named(server(step(1, 4.8, 7.8), changed=changed))
+
+
+@pytest.mark.parametrize(
+    ("choice", "rows", "phase"),
+    [
+        (
+            ("graphs", "on", "off"),
+            (step(1, 4.8, 24.7), first(20.0, 20.0)),
+            "decode",
+        ),
+        (
+            ("attention_backend", "A", "B"),
+            (step(1, 4.8, 4.8), closed(32, 5000.0, 4500.0)),
+            "unknown",
+        ),
+        (
+            ("attention_backend", "A", "B"),
+            (moved("kv_cache_tokens", "", None, 9e5, 2e5),),
+            "unknown",
+        ),
+    ],
+)
+def test_a_phase_that_lost_nothing_is_not_named(choice, rows, phase):
+    """Whatever the choice could have slowed."""
+    changed = server(*rows, changed=(Choice(*choice),))
+
+    assert phase == rules.find(changed, [changed]).phase
