@@ -16,8 +16,10 @@ set -euo pipefail
 cd "${SLURM_SUBMIT_DIR:-$PWD}"
 if [[ ! -x .venv/bin/ray ]]; then
     python3 -m venv .venv
-    .venv/bin/python -m pip install -q -r requirements.txt "ray==2.60.0"
+    .venv/bin/python -m pip install -q -r requirements.txt
     .venv/bin/python -m pip install -q --no-deps --no-build-isolation -e .
+    # By itself: beside the hashes of requirements.txt pip wants one of each package.
+    .venv/bin/python -m pip install -q "ray==2.60.0"
 fi
 export PERFGATE_VLLM_PYTHON="${PERFGATE_VLLM_PYTHON:-/opt/vllm/bin/python3}"
 export PERFGATE_FLEET_DIR="${SLURM_TMPDIR:-/tmp}/perfgate-fleet"

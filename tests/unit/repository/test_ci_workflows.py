@@ -185,6 +185,15 @@ def shell(script, **variables):
     )
 
 
+@pytest.mark.parametrize("name", sorted(CHECKS))
+def test_hashed_requirements_are_installed_alone(name):
+    """Where one package has a hash, pip refuses each that is named without one."""
+    text = (FOLDER / name).read_text().replace("\\\n", " ")
+    for words in re.findall(r"pip install (.*-r requirements\.txt.*)", text):
+        assert ["-r", "requirements.txt"] == words.split()[-2:], words
+        assert "==" not in words
+
+
 @pytest.fixture
 def wheel_folder(tmp_path):
     """A folder with the wheel of this project."""
