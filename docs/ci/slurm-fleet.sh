@@ -14,13 +14,21 @@
 #SBATCH --output=perfgate-fleet-%j.log
 set -euo pipefail
 cd "${SLURM_SUBMIT_DIR:-$PWD}"
-if [[ ! -x .venv/bin/ray ]]; then
-    python3 -m venv .venv
-    .venv/bin/python -m pip install -q -r requirements.txt
-    .venv/bin/python -m pip install -q --no-deps --no-build-isolation -e .
+# Jobs may begin at once: one installs. What was cut short, without the program that comes last, is made again.
+mkdir -p runs
+(
+    flock 9
+    if [[ ! -x .venv/bin/perfgate ]]; then
+        rm -rf .venv
+        python3 -m venv .venv
+        .venv/bin/python -m pip install -q -r requirements.txt
+        .venv/bin/python -m pip install -q --no-deps --no-build-isolation -e .
+    fi
     # By itself: beside the hashes of requirements.txt pip wants one of each package.
-    .venv/bin/python -m pip install -q "ray==2.60.0"
-fi
+    if [[ ! -x .venv/bin/ray ]]; then
+        .venv/bin/python -m pip install -q "ray==2.60.0"
+    fi
+) 9>runs/.install.lock
 export PERFGATE_VLLM_PYTHON="${PERFGATE_VLLM_PYTHON:-/opt/vllm/bin/python3}"
 export PERFGATE_FLEET_DIR="${SLURM_TMPDIR:-/tmp}/perfgate-fleet"
 export RAY_USAGE_STATS_ENABLED=0

@@ -15,11 +15,17 @@
 #SBATCH --output=perfgate-%j.log
 set -euo pipefail
 cd "${SLURM_SUBMIT_DIR:-$PWD}"
-if [[ ! -x .venv/bin/pytest ]]; then
-    python3 -m venv .venv
-    .venv/bin/python -m pip install -q -r requirements.txt
-    .venv/bin/python -m pip install -q --no-deps --no-build-isolation -e .
-fi
+# The tasks of an array begin at once: one installs. What was cut short, without the program that comes last, is made again.
+mkdir -p runs
+(
+    flock 9
+    if [[ ! -x .venv/bin/perfgate ]]; then
+        rm -rf .venv
+        python3 -m venv .venv
+        .venv/bin/python -m pip install -q -r requirements.txt
+        .venv/bin/python -m pip install -q --no-deps --no-build-isolation -e .
+    fi
+) 9>runs/.install.lock
 export PERFGATE_GATE="${PERFGATE_GATE:-required}"
 export PERFGATE_VLLM_PYTHON="${PERFGATE_VLLM_PYTHON:-/opt/vllm/bin/python3}"
 # exec: the interrupt two minutes before the end then reaches pytest, which stops its servers and writes the run's data.

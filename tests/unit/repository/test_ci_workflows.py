@@ -201,6 +201,56 @@ def wheel_folder(tmp_path):
     return outside.build_wheel(tmp_path / "wheel").parent
 
 
+# A python3 whose environments lack perfgate until pip has installed the project.
+SLOW_PYTHON = """#!/bin/sh
+case "$*" in
+"-m venv"*) mkdir -p "$3/bin"; cp "$0" "$3/bin/python"; cp "$0" "$3/bin/ray";;
+*"-r requirements.txt"*) echo "$@" >> pip; cp "$0" .venv/bin/pytest; /bin/sleep 0.5;;
+*"-e ."*) cp "$0" .venv/bin/perfgate;;
+esac
+test ! -e .venv/bin/pytest || test -e .venv/bin/perfgate || test "$2" = pip
+"""
+
+
+def slurm_jobs(folder, name, count=1):
+    """Start that many jobs of a script at once; returns how they end."""
+    program = folder / "bin" / "python3"
+    program.parent.mkdir()
+    program.write_text(SLOW_PYTHON)
+    program.chmod(0o755)
+    for stub in ("srun", "sleep"):
+        (program.parent / stub).symlink_to("/bin/true")
+    path = f"{program.parent}:{os.environ['PATH']}"
+    variables = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "2", "PATH": path}
+    jobs = [
+        subprocess.Popen(
+            ["bash", FOLDER / name], cwd=folder, env=os.environ | variables
+        )
+        for _ in range(count)
+    ]
+    return [job.wait(60) for job in jobs]
+
+
+@pytest.mark.parametrize("name", ["slurm.sh", "slurm-fleet.sh"])
+def test_slurm_jobs_that_begin_at_once_install_once(tmp_path, name):
+    """As the tasks of an array do, in one folder; none starts what is half there."""
+    assert [0, 0, 0] == slurm_jobs(tmp_path, name, 3)
+
+    assert 1 == len((tmp_path / "pip").read_text().splitlines())
+
+
+@pytest.mark.parametrize("name", ["slurm.sh", "slurm-fleet.sh"])
+def test_a_slurm_job_installs_again_what_was_cut_short(tmp_path, name):
+    """The job before had pytest and ray, and had not come to perfgate."""
+    for program in ("python", "pytest", "ray"):
+        path = tmp_path / ".venv" / "bin" / program
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("#!/bin/sh\nexit 4\n")
+        path.chmod(0o755)
+
+    assert [0] == slurm_jobs(tmp_path, name)
+
+
 class Engine:
     """A repository with two commits, and stubs of the suite, which note their arguments."""
 
