@@ -29,24 +29,32 @@ build() {
     if [ ! -e "$folder/built" ]; then
         echo "building $engine $1" >&2
         rm -rf "$folder"
-        mkdir -p "$folder/source"
-        git archive "$1" | tar x -C "$folder/source"
+        mkdir -p "$folder"
+        # A clone: setuptools-scm takes the engine's version from git.
+        git clone --quiet --shared --no-checkout "$(git rev-parse --show-toplevel)" "$folder/source"
+        git -C "$folder/source" checkout --quiet --detach "$1"
         python3 -m venv "$folder/environment"
         (
             cd "$folder/source"
             PYTHON="$folder/environment/bin/python" bash -c "$install"
-        ) >&2
+        ) >&2 9>&-
         touch "$folder/built"
     fi
     echo "$folder/environment/bin/python"
 }
 
-if [ ! -x "$suite/bin/pytest" ]; then
+# One job builds at a time: two with the same merge base would remove each other's.
+exec 9>"$builds/.lock"
+flock 9
+# pip puts perfgate there last: without it the suite was not finished.
+if [ ! -x "$suite/bin/perfgate" ]; then
+    [ -n "${PERFGATE_SUITE:-}" ] || rm -rf "$suite"
     python3 -m venv "$suite"
     "$suite/bin/python" -m pip install --quiet perfgate
 fi
 base_python=$(build "$base")
 head_python=$(build "$head")
+exec 9>&-
 "$suite/bin/pytest" --pyargs perfgate.study -m "${PERFGATE_MARK:-gpu}" --engine "$engine" --weights dummy \
     --engine-python "$engine=$head_python" --against-engine "$engine=$base_python" \
     --run-dir=perfgate-run "$@"

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import sysconfig
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -269,6 +270,7 @@ class Engine:
             f'#!/bin/sh\nprintf "%s\\n" "$@" > {folder}/arguments\n'
         )
         stub.chmod(0o755)
+        (suite / "perfgate").symlink_to(stub)
 
     def _git(self, *arguments):
         command = [
@@ -290,7 +292,13 @@ class Engine:
         self._git("commit", "--quiet", "-m", version)
         return self._git("rev-parse", "HEAD")
 
-    def compare(self, *arguments, install='cp version "$PYTHON.version"'):
+    def tag(self, name, commit):
+        """Name a commit as a release."""
+        self._git("tag", name, commit)
+
+    def compare(
+        self, *arguments, install='cp version "$PYTHON.version"', **variables
+    ):
         """Run the script; returns what it ended with."""
         return subprocess.run(
             ["bash", FOLDER / "compare-builds.sh", *arguments],
@@ -304,7 +312,8 @@ class Engine:
                 "PERFGATE_SUITE": str(self.folder / "suite"),
                 "PERFGATE_INSTALL": install,
                 "PERFGATE_MARK": "h200",
-            },
+            }
+            | variables,
         )
 
     @property
@@ -341,6 +350,65 @@ def test_a_commit_is_built_once_and_a_broken_build_again(tmp_path):
     assert 7 == broken.returncode
     assert 2 == first.stderr.count("building vllm")
     assert 0 == second.stderr.count("building vllm")
+
+
+def test_a_build_knows_its_version_by_git(tmp_path):
+    """As engines do by setuptools-scm, from tags; from a folder below, too."""
+    engine = Engine(tmp_path)
+    engine.tag("v1.0", engine.base)
+    (engine.source / "docs").mkdir()
+    engine.source /= "docs"
+    done = engine.compare(
+        "vllm",
+        engine.base,
+        "HEAD",
+        install='git describe --tags > "$PYTHON.version"',
+    )
+
+    assert 0 == done.returncode, done.stderr
+    versions = [
+        path.read_text().strip()
+        for path in engine.builds.glob("vllm-*/environment/bin/*.version")
+    ]
+    assert ["v1.0", f"v1.0-1-g{engine.head[:7]}"] == sorted(versions)
+
+
+def test_jobs_that_begin_at_once_build_in_turn(tmp_path):
+    """Two requests with one merge base; neither removes what the other one builds."""
+    engine = Engine(tmp_path)
+    slow = 'sleep 0.5 && cp version "$PYTHON.version"'
+    with ThreadPoolExecutor() as pool:
+        jobs = [
+            pool.submit(
+                engine.compare, "vllm", engine.base, "HEAD", install=slow
+            )
+            for _ in range(2)
+        ]
+    done = [job.result() for job in jobs]
+
+    assert [0, 0] == [job.returncode for job in done], done
+    assert 2 == sum(job.stderr.count("building vllm") for job in done)
+
+
+def test_a_suite_that_was_cut_short_is_made_again(tmp_path):
+    """The job before had pytest, and had not come to perfgate."""
+    engine = Engine(tmp_path)
+    program = engine.builds / "suite" / "bin" / "pytest"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\nexit 4\n")
+    program.chmod(0o755)
+    # Without a network nothing can be installed: it is tried.
+    done = engine.compare(
+        "vllm",
+        engine.base,
+        "HEAD",
+        PERFGATE_SUITE="",
+        PIP_NO_INDEX="1",
+        PIP_FIND_LINKS="",
+    )
+
+    assert "perfgate" in done.stderr
+    assert not program.exists()
 
 
 def test_an_unknown_commit_is_an_error(tmp_path):
