@@ -90,6 +90,36 @@ def test_a_merge_request_on_gitlab(checkout):
     assert JOB in comment
 
 
+def test_a_merged_result_on_gitlab_compares_the_source_branch(checkout):
+    """What the target branch gained meanwhile is not of the request."""
+    checkout.copy("compare-builds.sh", "compare-builds.sh")
+    (step, _) = recipes.of_gitlab(
+        "engine-merge-request.yml", "perfgate-compare"
+    )
+    script = step.script.replace("./compare-builds.sh", "echo > compared")
+    checkout.run(
+        [recipes.Step(script)],
+        CI_MERGE_REQUEST_DIFF_BASE_SHA=checkout.base,
+        CI_MERGE_REQUEST_SOURCE_BRANCH_SHA=checkout.head,
+        CI_COMMIT_SHA="merged",
+    )
+
+    words = (checkout.folder / "compared").read_text().split()
+    assert ["vllm", checkout.base, checkout.head] == words[:3]
+
+
+def test_no_comment_is_posted_for_a_fork():
+    """Its token may not, and a refusal would fail the job."""
+    steps = recipes.document("engine-pull-request.yml")["jobs"]["compare"]
+    (comment,) = [
+        step
+        for step in steps["steps"]
+        if "perfgate comment" in step.get("run", "")
+    ]
+
+    assert "pull_request.head.repo.full_name ==" in comment["if"]
+
+
 def step_of_buildkite(checkout, **variables):
     """Run the step as for a pull request into the branch "target"."""
     checkout.copy("compare-builds.sh", ".buildkite/compare-builds.sh")
