@@ -109,6 +109,16 @@ def test_options_exist(name, pytestconfig):
         assert set() == named - known, command
 
 
+def test_a_pod_is_interrupted_before_it_ends():
+    """SIGTERM does not reach pytest there: it is the first process of its container."""
+    documents = yaml.safe_load_all((FOLDER / "kubernetes.yaml").read_text())
+    (job,) = [row for row in documents if row["kind"] == "Job"]
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    command = container["lifecycle"]["preStop"]["exec"]["command"]
+
+    assert ["sh", "-c", "kill -INT 1"] == command
+
+
 def test_pods_of_the_ray_job_are_valid(tmp_path):
     """Each template is a pod of Kubernetes, on hosts of two kinds."""
     job = yaml.safe_load((FOLDER / "ray-job.yaml").read_text())
