@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 
 import click
 
@@ -53,11 +56,12 @@ def engines_install(
     opened()
     uv = environment.find_uv()
     installations = {}
-    with ThreadPoolExecutor(len(names)) as pool:
+    with ThreadPoolExecutor(len(names)) as pool, _stoppable() as run:
         for name in dict.fromkeys(names):
             installations[name] = pool.submit(
-                environment.install, name, click.echo, base=python, uv=uv
+                environment.install, name, click.echo, run, base=python, uv=uv
             )
+        wait(installations.values())
     installed = []
     missing = []
     for name, installation in installations.items():
@@ -76,3 +80,17 @@ def engines_install(
             f"continuing with {', '.join(installed)}; tests of {', '.join(missing)} "
             "will be skipped"
         )
+
+
+@contextmanager
+def _stoppable() -> Iterator[environment.Commands]:
+    """Commands that end with this one: an installer left behind would write on."""
+    commands = environment.Commands()
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield commands
+    except KeyboardInterrupt:
+        commands.stop()
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)

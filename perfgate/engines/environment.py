@@ -22,6 +22,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +80,48 @@ class InstallFailed(Failure):
 
 class NoBuild(InstallFailed):
     """An engine whose packages have no builds for this Python."""
+
+
+class Commands:
+    """Runs the commands of installations until they are stopped."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._stopped = False
+
+    def __call__(self, command: list[str]) -> int:
+        """Run a command; its exit status.
+
+        Raises:
+            InstallFailed: all are stopped; no other command then takes its place.
+        """
+        with self._lock:
+            if self._stopped:
+                raise _interrupted(command)
+            process = subprocess.Popen(command)
+            self._running.add(process)
+        status = process.wait()
+        with self._lock:
+            self._running.remove(process)
+            if self._stopped:
+                raise _interrupted(command)
+        return status
+
+    def stop(self) -> None:
+        """End the commands that run, and start no others."""
+        with self._lock:
+            self._stopped = True
+            for process in self._running:
+                process.terminate()
+
+
+def _interrupted(command: list[str]) -> InstallFailed:
+    return InstallFailed(
+        tried=" ".join(command),
+        seen="interrupted",
+        remedy="run the same command again",
+    )
 
 
 @dataclass(frozen=True)

