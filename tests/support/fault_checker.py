@@ -31,7 +31,7 @@ from tests.support.small_project import Project, SmallSession
 from tests.support.write_faults import facts
 
 TRACEBACK = "Traceback (most recent call last)"
-IN_PYTEST = "in pytest_keyboard_interrupt"
+IN_PYTEST = ("in pytest_keyboard_interrupt", "in _ensure_unconfigure")
 # Python's last words where a Ctrl-C comes while it shows the one before.
 LOST = "object type name: KeyboardInterrupt"
 # The last line of a traceback, and pytest's last line.
@@ -112,14 +112,14 @@ def has_traceback(session: SmallSession) -> bool:
     """Whether it showed a traceback that is none of a Ctrl-C.
 
     Python shows one of a Ctrl-C after pytest's last line, and pytest one of a second
-    Ctrl-C while it handles the first.
+    Ctrl-C while it handles the first or cleans up.
     """
     before, found, shown = session.output.partition(TRACEBACK)
     if not found:
         return False
     if not set(RAISED.findall(shown)) <= INTERRUPTS:
         return True
-    if IN_PYTEST in shown or LOST in shown:
+    if any(words in shown for words in (*IN_PYTEST, LOST)):
         return False
     return not ENDED.search(before)
 

@@ -226,8 +226,8 @@ def test_every_verdict(small, pytester, monkeypatch):
     del content["metrics"]["ttft_median_ms"]
     content["metrics"]["e2el_median_ms"]["definition"] = "another one"
     file.write_text(json.dumps(content))
-    # None of them matches the baseline, and they contradict each other.
-    (pytester.path / "itl_s").write_text("0.003\n0.03\n0.006")
+    # The last one is faster than the baseline, so that they contradict each other.
+    (pytester.path / "itl_s").write_text("0.03\n0.1\n0.0008")
     dense, sparse = (
         f"--itl-s-in-turn {pytester.path / 'itl_s'}",
         '--set fault="short_count"',

@@ -179,9 +179,8 @@ def test_a_table_that_scrolls_says_so(browser, pages):
         hint = window.locator(".more")
         before = hint.is_visible()
         window.locator(".tall").evaluate("box => box.scrollTo(0, 1e6)")
-        window.wait_for_function(
-            "document.querySelector('.more').hidden", timeout=5000
-        )
+        # The page forbids to evaluate text, as a function to wait for would be.
+        hint.wait_for(state="hidden", timeout=5000)
     finally:
         window.close()
 

@@ -8,7 +8,6 @@ import pytest
 
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.causes.diagnose import _servers_of, who, worth
-from perfgate.judge.causes.finding import both
 from perfgate.judge.causes.symptoms import Moved, ServerSymptoms
 from perfgate.judge.observation import RunReader
 from perfgate.judge.run_status import judged_again
@@ -110,20 +109,6 @@ def test_injection_is_said_of_the_servers_alone_that_have_it():
         (("vllm-llama-3.1-8b-tp1",), "arguments --no-async-scheduling"),
         (("vllm-mixtral-8x7b-tp1-uniform",), ""),
     ] == [(row.servers, row.injected) for row in rows]
-
-
-@pytest.mark.parametrize(
-    ("phases", "phase"),
-    [
-        (["prefill", "decode"], "prefill and decode"),
-        (["decode", "unknown"], "decode"),
-        (["queue", "queue"], "queue"),
-        (["decode", "prefill and decode"], "prefill and decode"),
-    ],
-)
-def test_phase_of_several_servers_is_that_of_all(phases, phase):
-    """Not that of the first one."""
-    assert phase == both(phases)
 
 
 def test_another_choice_is_told_where_nothing_is_red():
