@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import errno
 import gzip
+import itertools
 import json
 import os
 import re
 import stat
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,16 @@ def append(path: Path, content: bytes, create: bool = True) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def free_name(wanted: str, is_taken: Callable[[str], bool]) -> str:
+    """The name, with the first number from 2 on that makes it free where it is taken."""
+    free = wanted
+    for number in itertools.count(2):
+        if not is_taken(free):
+            break
+        free = f"{wanted}-{number}"
+    return free
 
 
 def _refuse_other(path: Path) -> None:

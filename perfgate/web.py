@@ -20,7 +20,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 import msgspec
 
-from perfgate.errors import Failure, causes, describe_error, exhausted
+from perfgate.errors import NOT_JSON, Failure, causes, describe_error, exhausted
 from perfgate.foreign_text import one_line
 
 if TYPE_CHECKING:
@@ -246,7 +246,7 @@ def send_json(
 def _document(tried: str, body: bytes) -> Any:
     try:
         return msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except NOT_JSON as error:
         raise NoAnswer(
             tried=tried,
             seen=f"the answer is no JSON ({error}): {_beginning(body)}",

@@ -6,12 +6,11 @@ version, a wheel or a commit. `perfgate.bisect.dependencies` exchanges packages.
 
 from __future__ import annotations
 
-import itertools
 import re
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -20,6 +19,7 @@ from perfgate import formatting, locations
 from perfgate.bisect.pair_session import Run, logged, tail
 from perfgate.bisect.state import BadBisection
 from perfgate.errors import Failure
+from perfgate.files import free_name
 
 BUILD_LOG = "build.log"
 MADE = "made"  # in a build's folder, once it is whole
@@ -190,20 +190,11 @@ def made_builds(
     builds: list[Build] = []
     taken: set[str] = set()
     for name, subject in zip(names, subjects, strict=True):
-        own = _free_name(folder_name(name), taken)
+        # "a/b" and "a-b" are two.
+        own = free_name(folder_name(name), taken.__contains__)
         taken.add(own)
         builds.append(CommandBuild(name, command, folder / own, subject))
     return builds
-
-
-def _free_name(wanted: str, taken: Container[str]) -> str:
-    """The name, with a number where another build has it: "a/b" and "a-b" are two."""
-    free = wanted
-    for number in itertools.count(2):
-        if free not in taken:
-            break
-        free = f"{wanted}-{number}"
-    return free
 
 
 def version_command(package: str) -> str:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from perfgate.errors import Failure
+from perfgate.errors import NOT_JSON, Failure
 from perfgate.files import read_bounded, write_atomically
 from perfgate.judge.noise import loss_of
 
@@ -133,7 +133,7 @@ def read(path: Path) -> State:
     """
     try:
         return msgspec.json.decode(read_bounded(path), type=State)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (OSError, *NOT_JSON) as error:
         raise BadBisection(
             tried=f"reading the bisection in {path}",
             seen=str(error),

@@ -38,8 +38,9 @@ def existing_store(baselines: Path | None) -> Store:
     Raises:
         BadProject: there is no such folder.
     """
-    _refuse_missing(_expanded(baselines), "reading")
-    return own_store(baselines)
+    baselines = _expanded(baselines)
+    _refuse_missing(baselines, "reading")
+    return opened().own_store(baselines)
 
 
 def _refuse_missing(folder: Path | None, verb: str) -> None:

@@ -9,12 +9,12 @@ aside.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from perfgate.files import free_name
 from perfgate.fleet import machines, mirror, scheduler
 from perfgate.fleet.cluster import Cluster, Heard, Host, Lost, News, Request
 from perfgate.fleet.orders import (
@@ -196,7 +196,10 @@ class Driver:
         if folder.exists() and before != host.name:
             lost = self._run_dir / LOST
             lost.mkdir(parents=True, exist_ok=True)
-            folder.rename(_free_folder(lost / f"{task.id}-{before}"))
+            # The host may have lost the same launch before.
+            wanted = f"{task.id}-{before}"
+            free = free_name(wanted, lambda name: (lost / name).exists())
+            folder.rename(lost / free)
 
     def _turn(self) -> None:
         for news in self._cluster.wait(TURN_S):
@@ -337,13 +340,3 @@ class Driver:
             if place.host.id not in by_host:
                 rows.append(HostRow(place.host.name, place.kind))
         return rows
-
-
-def _free_folder(wanted: Path) -> Path:
-    """The path, with a number where a host lost the same launch before."""
-    free = wanted
-    for number in itertools.count(2):
-        if not free.exists():
-            break
-        free = wanted.with_name(f"{wanted.name}-{number}")
-    return free

@@ -7,7 +7,6 @@ is no regression.
 
 from __future__ import annotations
 
-import datetime
 import functools
 import math
 import statistics
@@ -379,11 +378,9 @@ def _unless_excused(
     known = metric.known
     if known is None:
         return Outcome.REGRESSED
-    today = datetime.date.today()
-    is_expired = today > datetime.date.fromisoformat(known.until)
-    is_other_way = known.change is not None and rises != (known.change > 0)
     accepted = log_loss(known.worse_by, metric.better == "higher")
-    if is_expired or is_other_way or found.loss > accepted + found.alarm:
+    is_larger = found.loss > accepted + found.alarm
+    if is_larger or known.is_over() or known.is_other_way(rises):
         return Outcome.REGRESSED
     return Outcome.PASSED
 

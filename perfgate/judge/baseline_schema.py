@@ -19,7 +19,7 @@ from typing import Any, Final, Literal, TypeVar
 import msgspec
 
 from perfgate.cases import GateMode
-from perfgate.errors import Failure
+from perfgate.errors import NOT_JSON, Failure
 from perfgate.files import RepeatedKey, read_bounded, refuse_repeated_keys
 from perfgate.judge import baseline_upgrade
 from perfgate.load.workload import Arrivals
@@ -67,6 +67,15 @@ class Known(
     reason: str
     worse_by: float
     change: float | None = None
+
+    def is_over(self, today: datetime.date | None = None) -> bool:
+        """Whether its last day has passed; None asks the clock."""
+        day = today or datetime.date.today()
+        return day > datetime.date.fromisoformat(self.until)
+
+    def is_other_way(self, rises: bool) -> bool:
+        """Whether a value that is larger now, or smaller, changed in the other direction."""
+        return self.change is not None and rises != (self.change > 0)
 
 
 class MetricBaseline(
@@ -360,7 +369,7 @@ def _decode(path: Path, kind: type[FileType]) -> tuple[FileType, _Check]:
     except RepeatedKey as error:
         field, _, problem = str(error).partition(": ")
         raise check.wrong(field, problem) from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except NOT_JSON as error:
         raise check.wrong(
             "the file as a whole", f"is not JSON ({error})"
         ) from error

@@ -24,7 +24,7 @@ from typing import Literal
 
 import msgspec
 
-from perfgate.errors import Failure
+from perfgate.errors import NOT_JSON, Failure
 from perfgate.files import write_atomically
 from perfgate.judge.policy import RATE_FAMILIES
 from perfgate.load.metrics import METRICS, family_of
@@ -592,7 +592,7 @@ def read(path: Path) -> NoiseTable | None:
         raise _bad(path, f"{type(error).__name__}: {error}") from error
     try:
         table = msgspec.json.decode(raw, type=NoiseTable)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except NOT_JSON as error:
         raise _bad(path, str(error)) from error
     for name, group in table.groups.items():
         for spread in (group.launches, group.machines):

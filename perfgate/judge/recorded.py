@@ -282,10 +282,9 @@ class Comparison:
 
     def _objection(self, known: Known, today: datetime.date | None) -> str:
         """Why the accepted loss does not excuse this one; "" where it does."""
-        day = today or datetime.date.today()
-        if day > datetime.date.fromisoformat(known.until):
+        if known.is_over(today):
             return wording.KNOWN_EXPIRED
-        if known.change is not None and (self.change > 0) != (known.change > 0):
+        if known.is_other_way(self.change > 0):
             return wording.KNOWN_OTHER_WAY
         if self.loss > log_loss(known.worse_by, self.higher) + self.threshold:
             return wording.KNOWN_WORSE

@@ -135,11 +135,10 @@ def _outcome(
         return Outcome.REGRESSED if is_beyond else Outcome.PASSED
     if not is_beyond:
         return Outcome.INVALID
-    day = today or datetime.date.today()
-    is_over = day > datetime.date.fromisoformat(known.until)
-    if not is_over and furthest.distance <= known.worse_by + furthest.threshold:
-        return Outcome.PASSED
-    return Outcome.REGRESSED
+    is_larger = furthest.distance > known.worse_by + furthest.threshold
+    if is_larger or known.is_over(today):
+        return Outcome.REGRESSED
+    return Outcome.PASSED
 
 
 def _aggregate_details(furthest: Drift) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import msgspec
 
-from perfgate.errors import describe_error
+from perfgate.errors import NOT_JSON, describe_error
 from perfgate.load.prompt_text import UnusableWorkload
 from perfgate.load.prompts import PromptFile
 from perfgate.load.workload import Workload
@@ -63,11 +63,7 @@ def read(path: Path) -> list[Question]:
             continue
         try:
             questions.append(msgspec.json.decode(line, type=Question))
-        except (
-            msgspec.DecodeError,
-            UnicodeDecodeError,
-            RecursionError,
-        ) as error:
+        except NOT_JSON as error:
             seen = f"line {number}: {error}"
             raise UnusableWorkload(tried, seen, remedy) from error
     if not questions:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from perfgate.errors import NOT_JSON
 from perfgate.foreign_text import one_line, without_secrets
 from perfgate.load.reads import Reads, Timed
 
@@ -67,7 +68,6 @@ class Event(msgspec.Struct):
 DECODE = msgspec.json.Decoder(Event)
 BODY_BYTES = 2400  # of an error's body that is read for a message
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class Incoming(NamedTuple):
@@ -196,7 +196,7 @@ def plain_stream(reads: Reads, only_text: bool) -> Stream | None:
             return None
         try:
             event = DECODE.decode(line[6:])
-        except UNREADABLE:
+        except NOT_JSON:
             return None
         if event.complaint is not None:
             return None
@@ -215,7 +215,7 @@ def read_events(
             documents = decoded(arrived.data)
         except msgspec.ValidationError as problem:
             return f"an event of another form than a completion's: {problem}"
-        except UNREADABLE as problem:
+        except NOT_JSON as problem:
             return f"invalid JSON in the stream: {problem}"
         for event in documents:
             if event is None:
@@ -272,7 +272,7 @@ def words_of(data: bytes) -> Any:
     """The complaint in the data of an event that is named "error"."""
     try:
         return DECODE.decode(data).complaint or data
-    except UNREADABLE:
+    except NOT_JSON:
         return data
 
 

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from perfgate import formatting
-from perfgate.errors import Failure
+from perfgate.errors import NOT_JSON, Failure
 from perfgate.models.architecture import Architecture
 from perfgate.models.headers import Tensor, read_header
 
@@ -190,14 +190,9 @@ def _read_index(folder: Path) -> dict[str, str]:
     try:
         index = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
         return msgspec.convert(index["weight_map"], dict[str, str])
-    except (
-        OSError,
-        msgspec.DecodeError,
-        UnicodeDecodeError,
-        RecursionError,
-    ) as error:
+    except (OSError, *NOT_JSON) as error:
         seen = str(error)
-    except (KeyError, msgspec.ValidationError):
+    except KeyError:
         seen = "it has no weight_map of tensors and their files"
     _refuse(
         folder,

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from perfgate.errors import Failure
+from perfgate.errors import NOT_JSON, Failure
 from perfgate.models.architecture import Architecture
 from perfgate.models.families.fields import (
     FieldInvalid,
@@ -143,12 +143,7 @@ def load_config(path: Path) -> dict[str, Any]:
     file = _config_file(path)
     try:
         return msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
-    except (
-        OSError,
-        msgspec.DecodeError,
-        UnicodeDecodeError,
-        RecursionError,
-    ) as error:
+    except (OSError, *NOT_JSON) as error:
         raise UnknownArchitecture(
             tried=f"reading {file}",
             seen=f"{type(error).__name__}: {error}",

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import msgspec
 
-from perfgate.errors import Failure
+from perfgate.errors import NOT_JSON, Failure
 
 # The format allows no longer header.
 LONGEST_HEADER_BYTES = 100_000_000
@@ -89,7 +89,7 @@ def read_header(file: Path) -> dict[str, Tensor]:
         tensors = {}
         for name, row in rows.items():
             tensors[name] = msgspec.json.decode(row, type=Tensor)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except NOT_JSON as error:
         _refuse(file, f"its header is not that of a safetensors file: {error}")
     _check_sizes(file, tensors, size_bytes - header_end)
     return tensors

@@ -8,7 +8,6 @@ the judgement itself.
 from __future__ import annotations
 
 import dataclasses
-import io
 import itertools
 import shlex
 from collections import defaultdict
@@ -18,7 +17,6 @@ from pathlib import Path
 from typing import Literal
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from perfgate import formatting
@@ -43,6 +41,7 @@ from perfgate.judge.paired import PAIRS
 from perfgate.judge.policy import Policy, policy_of
 from perfgate.load.workload import Workload
 from perfgate.machine.hardware import Hardware
+from perfgate.report import terminal
 from perfgate.results.head import RunHead
 from perfgate.results.schema import Launch, Mode, RunResults, stored
 from perfgate.study import servers_of
@@ -607,15 +606,4 @@ def _table(*names: str) -> Table:
 
 
 def _rendered(grid: Table, width: int) -> str:
-    output = io.StringIO()
-    console = Console(
-        file=output,
-        width=max(width, NARROWEST),
-        no_color=True,
-        highlight=False,
-        # A name may hold brackets or colons.
-        markup=False,
-        emoji=False,
-    )
-    console.print(grid)
-    return output.getvalue().rstrip("\n")
+    return terminal.printed(grid, max(width, NARROWEST))

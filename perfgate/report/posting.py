@@ -15,7 +15,7 @@ from urllib.parse import quote
 import msgspec
 
 from perfgate import web
-from perfgate.errors import Failure
+from perfgate.errors import NOT_JSON, Failure
 from perfgate.report.comment import MARKER
 
 TIMEOUT_S: Final = 30.0
@@ -137,7 +137,7 @@ def _number_of_event(file_name: str) -> str:
     try:
         content = Path(file_name).read_bytes()
         event = msgspec.json.decode(content, type=_Event)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+    except (OSError, *NOT_JSON):
         return ""
     request = event.pull_request or event.issue
     return "" if request is None else str(request.number)

@@ -75,10 +75,10 @@ def table(
     width = max(width, narrowest)
     reference = "base" if results.is_paired else "baseline"
     if everything:
-        return _printed(_every_case(every_row, reference), width, terminal)
+        return printed(_every_case(every_row, reference), width, terminal)
     shown = judged_verdicts(results) or every_row
     rows = questions.answers(shown)
-    text = _printed(_answers(rows, reference, width), width, terminal)
+    text = printed(_answers(rows, reference, width), width, terminal)
     note = _note(len(every_row), len(shown), len(rows))
     if note:
         text += f"\n{note}"
@@ -89,7 +89,7 @@ def coloured(text: str, row: Outcome, terminal: bool) -> str:
     """A line in the colour of an outcome, on a terminal."""
     if not terminal:
         return text
-    return _printed(Text(text, style=STYLES[row]), len(text), terminal)
+    return printed(Text(text, style=STYLES[row]), len(text), terminal)
 
 
 def grid(
@@ -116,10 +116,11 @@ def grid(
         table.add_column(name, overflow="fold", width=column_width)
     for row in rows:
         table.add_row(*row)
-    return _printed(table, width, terminal)
+    return printed(table, width, terminal)
 
 
-def _printed(grid: Table | Text, width: int, terminal: bool) -> str:
+def printed(grid: Table | Text, width: int, terminal: bool = False) -> str:
+    """What a console of that width shows, with its colours for a terminal alone."""
     output = io.StringIO()
     console = Console(
         file=output,

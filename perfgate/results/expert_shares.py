@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from perfgate.errors import NOT_JSON
 from perfgate.models.architecture import Architecture
 from perfgate.models.routing import Routing, RoutingUnreadable
 from perfgate.results import schema
@@ -77,12 +78,7 @@ def _from_file(path: Path, architecture: Architecture) -> LayerShares:
     try:
         content = msgspec.json.decode(path.read_bytes())
         rows = msgspec.convert(content, list[list[float]])
-    except (
-        OSError,
-        msgspec.MsgspecError,
-        UnicodeDecodeError,
-        RecursionError,
-    ) as error:
+    except (OSError, *NOT_JSON) as error:
         raise _unreadable(path, str(error)) from error
     shape = {len(row) for row in rows}
     if shape != {architecture.num_local_experts}:

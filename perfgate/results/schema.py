@@ -21,7 +21,7 @@ import msgspec
 
 from perfgate.cases import Case
 from perfgate.engines.base import ServerConfig
-from perfgate.errors import FailureRow
+from perfgate.errors import NOT_JSON, FailureRow
 from perfgate.files import (
     RepeatedKey,
     RunDataError,
@@ -411,9 +411,7 @@ def load(run_dir: Path) -> RunResults:
         content, steps = journal.read(path)
         return _registered(_decoded(journal.continued(content, steps)))
     except (
-        msgspec.DecodeError,
-        UnicodeDecodeError,
-        RecursionError,
+        *NOT_JSON,
         RepeatedKey,
         gzip.BadGzipFile,
         EOFError,

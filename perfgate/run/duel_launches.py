@@ -189,8 +189,8 @@ class Duels:
             ServerDied: it is the second death.
         """
         death = dead.server.death("answering in turns")
-        beside = f"ended, as {dead.config.key} beside it died: {death.seen}"
-        others = ServerDied(death.tried, beside, death.remedy, death.log)
+        seen = f"ended, because {dead.config.key} died: {death.seen}"
+        others = ServerDied(death.tried, seen, death.remedy, death.log)
         for launch in started:
             end = others
             if launch is dead:

@@ -17,7 +17,7 @@ import msgspec
 
 from perfgate import formatting, web
 from perfgate.engines.registry import ENGINES
-from perfgate.errors import Failure
+from perfgate.errors import NOT_JSON, Failure
 from perfgate.foreign_text import one_line
 from perfgate.models.catalogue import CATALOGUE
 from perfgate.servers.launch_record import LaunchRecord, ServerDied
@@ -135,11 +135,7 @@ class ExternalServer:
         except web.NoAnswer as failure:
             remedy = web.remedy_of(failure.status, advice)
             raise NotReachable(tried, failure.seen, remedy) from failure
-        except (
-            msgspec.DecodeError,
-            UnicodeDecodeError,
-            RecursionError,
-        ) as error:
+        except NOT_JSON as error:
             seen = "the answer is not a list of models"
             raise NotReachable(tried, seen, advice) from error
 

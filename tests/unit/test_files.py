@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from perfgate.files import RunDataError, write_atomically
+from perfgate.files import RunDataError, free_name, write_atomically
 
 
 def test_failed_write_leaves_the_old_file(tmp_path):
@@ -30,3 +30,11 @@ def test_what_is_no_file_is_not_replaced(tmp_path):
     assert f"not a regular file: {target}" == raised.value.seen
     assert stat.S_ISFIFO(target.stat().st_mode)
     assert [target] == list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("taken", "free"), [((), "a"), (("a",), "a-2"), (("a", "a-2"), "a-3")]
+)
+def test_a_name_that_is_taken_gets_a_number(taken, free):
+    """The first that is free."""
+    assert free == free_name("a", taken.__contains__)

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from perfgate import web
+from perfgate.errors import NOT_JSON
 from perfgate.load.measurement import COMPLETIONS, Target
 
 
@@ -46,7 +47,7 @@ def complete(
     )
     try:
         content = msgspec.json.decode(answer, type=_Completion)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except NOT_JSON as error:
         raise web.NoAnswer(
             tried=f"POST {url}",
             seen=f"the answer is no completion: {error}",

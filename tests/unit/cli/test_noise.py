@@ -125,10 +125,11 @@ def test_a_store_that_is_not_there_is_named(perfgate, tmp_path, update):
     assert not (tmp_path / "none").exists()
 
 
-def test_a_table_that_cannot_be_read_is_named(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("content", ["{}", 9_000 * '{"x":'])
+def test_a_table_that_cannot_be_read_is_named(tmp_path, capsys, content):
     """With the command that makes it anew."""
     path = tmp_path / noise_table.FILE
-    path.write_text("{}")
+    path.write_text(content)
 
     with pytest.raises(SystemExit) as ended:
         main(["noise", "--baselines", str(tmp_path)])
