@@ -113,8 +113,10 @@ def test_an_engine_that_dies_once_is_launched_again(
     assert 12 == len(results.launches)
     lost = [row for row in results.measurements if row.failure is not None]
     assert {0, 1} == {row.launch for row in lost}
-    beside = [row for row in lost if row.failure.seen.startswith("ended, as")]
-    assert 3 * len(lost) == 4 * len(beside)
+    others = [
+        row for row in lost if row.failure.seen.startswith("ended, because")
+    ]
+    assert 3 * len(lost) == 4 * len(others)
     judged = perfgate(pytester, "judge", "mine")
     assert 0 == judged.ret, judged.stdout.str()
     again = project(*RUN, *AGAINST, "--resume")
