@@ -36,11 +36,13 @@ INJECTED = {
     # Their profiles tell what the rows alone do not.
     "h200x2-planted/nccl-shm/01": "communication",
     "h200x2-planted/late-rank/01": "late-rank",
+    "h200x2-planted/few-graphs/01": "graphs",
     # Two builds of a held engine. No rule has a name for a delay of each step.
     "h200x1-held/chunk/01": "prefill-chunk",
     "h200x1-held/delay/01": "unknown",
     # vLLM 0.33 against 0.26: one load lost 6 %, in steps that take prompts in.
     "h200x1-releases/01": "unknown",
+    "h200x2-releases/01": "unknown",
     # One load was measured, which tells no cause.
     "h100x1-pairs/delay": "unknown",
 }
