@@ -1,6 +1,6 @@
 """SGLang: command line, log, /metrics names, delays, and weights of each rank.
 
-Written for 0.5.16 on GPUs and 0.5.23 on the CPU. SGLang has CPU kernels for AMX only.
+Written for 0.5.16 and 0.5.23, on GPUs and on the CPU. It has CPU kernels for AMX only.
 On any other CPU it runs PyTorch's operators, through a platform class that the suite
 adds by SGLang's plugin interface (``inside/perfgate_sglang.dist-info``). The same
 interface reports the weights of each rank and injects delays.
