@@ -34,15 +34,13 @@ def narrow_to(
 ) -> Recorded:
     """The baseline for one machine; unchanged where the machine of any launch is unknown.
 
-    A baseline with a known regression keeps all of its launches.
-
     Args:
         machine: which one of its kind, as `Hardware.machine_id` names it; None where it
             is unknown.
     """
     metric = baseline.metric
     by_machine = launches_by_machine(metric.launches, baseline.machines)
-    if machine is None or None in by_machine or metric.known is not None:
+    if machine is None or None in by_machine:
         return baseline
     own_launches = by_machine.get(machine, [])
     if len(own_launches) == len(metric.launches):

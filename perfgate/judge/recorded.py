@@ -258,7 +258,7 @@ class Comparison:
         known = self.baseline.metric.known
         if known is None:
             return Judgement(plain)
-        if self.loss <= self.threshold / 2:
+        if self._is_gone(known):
             return Judgement(Outcome.INVALID, known)
         if plain is not Outcome.REGRESSED:
             return Judgement(plain, known)
@@ -279,6 +279,16 @@ class Comparison:
         if not self.is_excluded:
             return Outcome.NOT_EXCLUDED
         return Outcome.PASSED
+
+    def _is_gone(self, known: Known) -> bool:
+        """Whether the accepted loss is no longer there.
+
+        Where machines are compared, half of the threshold may be more than that loss.
+        """
+        if self.loss > self.threshold / 2:
+            return False
+        accepted = log_loss(known.worse_by, self.higher)
+        return self.loss + self.margin < accepted
 
     def _objection(self, known: Known, today: datetime.date | None) -> str:
         """Why the accepted loss does not excuse this one; "" where it does."""
