@@ -106,17 +106,32 @@ def judge(
         policy = policy_of(
             case, observation.hardware_label, observation.fail_over
         )
-    if isinstance(baseline, Recorded):
-        baseline, policy = start_kind.alike(baseline, observation, policy)
     bench = _Bench(case, metric_of(case), observation, policy)
     problem = bench.invalid() or bench.collapsed()
     if problem is not None:
         return plausibility.explained(problem, case, observation)
-    decision = bench.against(baseline, today)
+    decision = _by_value(bench, baseline, today)
     if isinstance(baseline, Recorded):
         decision = choices.explained(decision, observation, baseline.chosen)
     reference = plausibility.reference_of(baseline)
     return plausibility.checked(decision, case, observation, reference)
+
+
+def _by_value(
+    bench: _Bench, baseline: Baseline | None, today: datetime.date | None
+) -> Decision:
+    """The verdict by value alone; starts of several kinds are judged apart."""
+    if not isinstance(baseline, Recorded):
+        return bench.against(baseline, today)
+    decisions = {}
+    parts = start_kind.apart(baseline, bench.observation, bench.policy)
+    for kind, observation in parts.items():
+        alike, policy = start_kind.alike(baseline, observation, bench.policy)
+        part = dataclasses.replace(
+            bench, observation=observation, policy=policy
+        )
+        decisions[kind] = part.against(alike, today)
+    return start_kind.worst(decisions)
 
 
 def judge_case(

@@ -2,18 +2,75 @@
 
 A first start on a machine compiles, and takes up to three times as long as a later one.
 Where the engine says whether it found its compile cache, only starts of the same kind
-count, and the threshold is narrower.
+count, and the threshold is narrower. Of a run with starts of both kinds each kind is
+judged by its own, and the worse verdict counts: the second launch of a session finds
+what the first one compiled, and says nothing of how long that took.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import msgspec
 
+from perfgate.judge import wording
 from perfgate.judge.baseline_store import Recorded
 from perfgate.judge.observation import Observation
 from perfgate.judge.policy import START_UP, START_UP_ALIKE, Policy
+from perfgate.judge.verdict import Decision, Outcome
+
+# The worst one first; any other comes before them.
+_FROM_WORST = (
+    Outcome.REGRESSED,
+    Outcome.INCONCLUSIVE,
+    Outcome.NOT_EXCLUDED,
+    Outcome.PASSED,
+    Outcome.IMPROVED,
+)
+
+
+def apart(
+    baseline: Recorded, observation: Observation, policy: Policy
+) -> dict[str, Observation]:
+    """Kind -> the starts of that kind, of those that count; all as one where that is enough.
+
+    So it is of other metrics, and where no kind of this run was recorded.
+    """
+    by_kind: dict[str, Observation] = {}
+    counted = [row for row in observation.samples if row.value is not None]
+    for kind in sorted({sample.start for sample in counted}):
+        same = tuple(row for row in counted if row.start == kind)
+        by_kind[kind] = dataclasses.replace(observation, samples=same)
+    recorded = {sample.start for sample in baseline.metric.launches} - {""}
+    is_enough = len(by_kind) < 2 or recorded.isdisjoint(by_kind)
+    if is_enough or not _has_kinds(policy):
+        return {"": observation}
+    return by_kind
+
+
+def worst(decisions: Mapping[str, Decision]) -> Decision:
+    """The worst one; of several kinds it says what each was.
+
+    No further launch is asked for: these are several.
+    """
+    if len(decisions) == 1:
+        return next(iter(decisions.values()))
+    found = min(decisions.values(), key=_rank)
+    kinds = [
+        f"{kind or wording.START_OF_UNKNOWN_KIND} {decision.outcome}"
+        for kind, decision in decisions.items()
+    ]
+    line = wording.STARTS_APART.format(kinds=", ".join(kinds))
+    return msgspec.structs.replace(
+        found, details=(*found.details, line), needs_launches=0
+    )
+
+
+def _rank(decision: Decision) -> int:
+    if decision.outcome in _FROM_WORST:
+        return _FROM_WORST.index(decision.outcome)
+    return -1
 
 
 def alike(

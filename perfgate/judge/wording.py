@@ -61,6 +61,8 @@ REPETITIONS_SCATTER = (
     "The repetitions differ so much that the median of a launch is uncertain by "
     "{deviation} at least: the threshold is wider for it."
 )
+STARTS_APART = "Cold and warm starts are compared with their own kind: {kinds}."
+START_OF_UNKNOWN_KIND = "unknown"
 UNSTEADY = "The launches vary by {variation} (CV): {values}."
 CONTEXT = "Context: {changes}."
 
