@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime
 import math
-import statistics
 from dataclasses import dataclass
 
 from perfgate import formatting
@@ -21,6 +20,7 @@ from perfgate.judge.machine_scope import target_effect_of
 from perfgate.judge.mixture import Mixture, mixture
 from perfgate.judge.noise import (
     DECISION_LAUNCHES,
+    EXCLUSION,
     Noise,
     coefficient_of_variation,
     fast_pass_threshold,
@@ -155,8 +155,15 @@ class Comparison:
 
     @property
     def margin(self) -> float:
-        """What the loss may be larger than it looks."""
-        return self.noise.margin(len(self.observation.values))
+        """What the loss may be larger than it looks.
+
+        Launches that vary by more than the noise explains say themselves how far their
+        mean may be off.
+        """
+        margin = self.noise.margin(len(self.observation.values))
+        if not self.is_unsteady:
+            return margin
+        return max(margin, self._own_bound(EXCLUSION))
 
     @property
     def mde(self) -> float:
@@ -224,10 +231,13 @@ class Comparison:
     @property
     def is_clear(self) -> bool:
         """Whether these launches show the loss by themselves, however much they vary."""
-        logs = [math.log(value) for value in self.observation.values]
-        error = statistics.stdev(logs) / math.sqrt(len(logs))
-        bound = t_quantile(len(logs) - 1, 1 - DOUBT) * error
-        return self.loss - bound > self.threshold
+        return self.loss - self._own_bound(1 - DOUBT) > self.threshold
+
+    def _own_bound(self, confidence: float) -> float:
+        """How far (log) the mean of these launches may be off, as they alone tell."""
+        values = self.observation.values
+        error = coefficient_of_variation(values) / math.sqrt(len(values))
+        return t_quantile(len(values) - 1, confidence) * error
 
     @property
     def mixed(self) -> Mixture | None:
@@ -274,7 +284,9 @@ class Comparison:
             if is_doubtful and not is_seen:
                 return Outcome.INCONCLUSIVE
             return Outcome.REGRESSED
-        if self.is_above_floor and self.loss < -self.threshold:
+        is_in_doubt = self.is_unsteady and not self.is_excluded
+        is_gain = self.is_above_floor and self.loss < -self.threshold
+        if is_gain and not is_in_doubt:
             return Outcome.IMPROVED
         if not self.is_excluded:
             return Outcome.NOT_EXCLUDED
@@ -492,6 +504,8 @@ class Comparison:
 
     def _advice_to_see(self) -> str:
         """What would exclude a loss above the ceiling."""
+        if self.is_unsteady:
+            return self._advice_to_quiet()
         needed = launches_to_exclude(self.noise, self._limit)
         fields = {"ceiling": formatting.percent(self.fail_over)}
         if needed is None:
