@@ -189,6 +189,9 @@ def _carried(
 ) -> Anchors:
     """The recorded anchors, with those of machines that joined or improved.
 
+    A gain raises an anchor and never lowers it: one that wins back a part of what was
+    lost excuses no further loss. A ratio's anchor follows it either way.
+
     A machine without an anchor starts as far below its own as the recorded machines lie
     below theirs.
 
@@ -207,16 +210,25 @@ def _carried(
             improved.add(observation.machine)
     by_machine = dict(metric.anchors)
     for machine, value in _known(values).items():
-        if machine in improved:
-            by_machine[machine] = value
-        elif machine not in by_machine:
+        if machine not in by_machine:
             by_machine[machine] = scale * old_values.get(machine, value)
+        if machine in improved:
+            by_machine[machine] = _raised(by_machine[machine], value, before)
     reference = mean_of(values.values())
-    if improved:
-        return Anchors(reference, by_machine)
     machines = [observation.machine for observation, _ in judged_runs]
     value = anchor_of(before, machines, reference, policy)
+    if improved:
+        value = _raised(value, reference, before)
     return Anchors(value, by_machine)
+
+
+def _raised(anchor: float, value: float, recorded: Recorded) -> float:
+    """The better one of an anchor and an improved value; of a ratio the value."""
+    if sides_of(recorded.metric.launches):
+        return value
+    if recorded.metric.better == "higher":
+        return max(anchor, value)
+    return min(anchor, value)
 
 
 def anchor_of(

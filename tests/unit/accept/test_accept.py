@@ -608,7 +608,7 @@ def test_to_begin_anew_is_no_way_around_the_sum(saved, store):
     """--replace without a reason keeps the value that losses are counted from.
 
     Each step is 0.6 % worse, less than half of 65 % of 2 %. Eight are 4.7 %, nine 5.3 %,
-    and 5 % may add up. An improvement begins anew.
+    and 5 % may add up. An improvement on it begins anew.
     """
     taken(
         [saved(n, 1000 * factor) for n, factor in enumerate(m.QUIET, 1)], store

@@ -133,6 +133,18 @@ def test_an_improvement_moves_the_anchor_of_its_machine_only():
     assert 1000.0 == anchors.by_machine["gpu-b"]
 
 
+def test_a_gain_that_wins_back_a_part_excuses_no_further_loss():
+    """After losses of 4 % one of 1.4 % had lowered the anchor, and 5 % more could go."""
+    anchors = {name: 1.04 * value for name, value in ANCHORS.items()}
+    recorded = with_metric(fleet(), anchor=1040.0, anchors=anchors)
+    gained = [1.014 * m.MACHINES["gpu-a"]] * NEWEST
+
+    found, text = lost(recorded, "gpu-a", gained, Outcome.IMPROVED)
+
+    assert "" == text
+    assert (1040.0, anchors) == (found.value, found.by_machine)
+
+
 def test_launches_of_unknown_machines_count_as_those_of_one():
     """The newest three of all, against the one anchor."""
     recorded = dataclasses.replace(fleet(), machines={})
