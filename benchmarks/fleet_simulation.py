@@ -26,8 +26,9 @@ from benchmarks.gate_simulation import percent, row, subject_of
 from benchmarks.gate_trials import HERE, Result, Subject, decide, rates
 from benchmarks.simulated_launches import Array, sigmas
 from perfgate.judge import noise_table
-from perfgate.judge.noise import DECISION_LAUNCHES, MACHINE_SHARE, log_loss
+from perfgate.judge.noise import DECISION_LAUNCHES, log_loss
 from perfgate.judge.noise_table import GroupNoise, Spread
+from perfgate.judge.sessions import MACHINE_SHARE
 from perfgate.results.samples import Sample
 
 SEED = 20261125

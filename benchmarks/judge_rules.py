@@ -51,7 +51,12 @@ from perfgate.judge import noise_table
 from perfgate.judge.baseline_schema import MetricBaseline
 from perfgate.judge.baseline_store import Recorded
 from perfgate.judge.gate import judge
-from perfgate.judge.noise_table import GroupNoise, NoiseTable, Series
+from perfgate.judge.noise_table import (
+    GroupNoise,
+    MachineLaunches,
+    NoiseTable,
+    Series,
+)
 from perfgate.judge.observation import Observation
 from perfgate.judge.policy import policy_for
 from perfgate.judge.repetition_scatter import launch_variance
@@ -237,9 +242,15 @@ def prior_of(rows: Iterable[Row]) -> NoiseTable:
     """What a store with these launches, and no others, knows of the noise."""
     series = []
     for launches in by_series(rows).values():
-        machines: dict[str | None, list[float]] = defaultdict(list)
+        by_machine: dict[str | None, list[Row]] = defaultdict(list)
         for row in launches:
-            machines[row.machine].append(math.log(row.value))
+            by_machine[row.machine].append(row)
+        machines = {}
+        for machine, rows_there in by_machine.items():
+            machines[machine] = MachineLaunches(
+                logs=[math.log(row.value) for row in rows_there],
+                runs=[row.run for row in rows_there],
+            )
         first = launches[0]
         series.append(
             Series(

@@ -13,8 +13,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from perfgate.judge.noise import DECISION_LAUNCHES, MACHINE_SHARE
+from perfgate.judge.noise import DECISION_LAUNCHES
 from perfgate.judge.noise_table import Spread
+from perfgate.judge.sessions import MACHINE_SHARE
 
 Array = npt.NDArray[np.float64]
 # A prior with a weight of 1 has a tail without end. Launches never differ like this.

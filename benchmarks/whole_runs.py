@@ -29,14 +29,10 @@ from benchmarks.simulated_launches import LARGEST_SIGMA, Array, Draws
 from perfgate.cases import Case, Load
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.gate import gate_mode
-from perfgate.judge.noise import (
-    DECISION_LAUNCHES,
-    LINE_SHARE,
-    MACHINE_SHARE,
-    log_loss,
-)
+from perfgate.judge.noise import DECISION_LAUNCHES, LINE_SHARE, log_loss
 from perfgate.judge.noise_table import LEARNED_FAMILIES
 from perfgate.judge.observation import noisy_rows
+from perfgate.judge.sessions import MACHINE_SHARE
 from perfgate.judge.verdict import Outcome
 from perfgate.load.metrics import Family, family_of
 from perfgate.models.catalogue import register

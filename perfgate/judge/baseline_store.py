@@ -29,12 +29,7 @@ from perfgate.judge.baseline_schema import (
     to_text,
 )
 from perfgate.judge.contrast import ServerRows, recorded_row
-from perfgate.judge.noise import (
-    MACHINE_SHARE,
-    Noise,
-    PooledVariation,
-    noise_of_baseline,
-)
+from perfgate.judge.noise import Noise, PooledVariation, noise_of_baseline
 from perfgate.judge.noise_table import (
     ContrastName,
     GroupNoise,
@@ -43,6 +38,7 @@ from perfgate.judge.noise_table import (
 )
 from perfgate.judge.policy import Policy
 from perfgate.judge.portable import ANY_CPU, ONE_CPU
+from perfgate.judge.sessions import MACHINE_SHARE
 from perfgate.load.workload import Arrivals
 from perfgate.results.samples import Sample
 
@@ -365,7 +361,7 @@ class Store:
                     metric=name,
                     arrivals=file.arrivals,
                     is_ratio=is_ratio_case,
-                    machines=noise_table.machine_logs(
+                    machines=noise_table.machine_launches(
                         metric.launches, file.machines
                     ),
                 )

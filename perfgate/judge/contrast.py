@@ -20,7 +20,12 @@ from collections.abc import (
 from dataclasses import dataclass, field
 from typing import Literal
 
-from perfgate.judge.noise_table import Platform, Series, machine_logs
+from perfgate.judge.noise_table import (
+    MachineLaunches,
+    Platform,
+    Series,
+    machine_launches,
+)
 from perfgate.load.metrics import Family, family_of
 from perfgate.load.workload import Arrivals
 from perfgate.results.samples import Sample, in_time_order
@@ -265,7 +270,7 @@ class ServerRows:
             metric=kind,
             arrivals=None,
             is_ratio=False,
-            machines=self._logs(contrast, rows, sessions),
+            machines=self._launches(contrast, rows, sessions),
             contrast="shift",
         )
 
@@ -278,16 +283,16 @@ class ServerRows:
             metric=rows[position].metric,
             arrivals=rows[position].arrivals,
             is_ratio=False,
-            machines=self._logs(contrast, rows, sessions),
+            machines=self._launches(contrast, rows, sessions),
             contrast="outlier",
         )
 
-    def _logs(
+    def _launches(
         self, contrast: Contrast, rows: Sequence[Row], sessions: Iterable[str]
-    ) -> dict[str | None, list[float]]:
+    ) -> dict[str | None, MachineLaunches]:
         """Machine -> the contrast of its launches, in time order."""
         samples = contrast.samples(rows, sessions)
-        return machine_logs(samples, self.machines)
+        return machine_launches(samples, self.machines)
 
 
 def _selections(

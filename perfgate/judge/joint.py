@@ -7,7 +7,7 @@ contrasts (`perfgate.judge.contrast`), so their noise is measured on recorded la
 A loss is a regression where it exceeds Student's t at 1 - FALSE_ALARMS times its
 standard error, and the smallest loss that counts. Of several servers the shifts are
 averaged, weighted by their inverse variance. They are not independent: launches of one
-session share a part of their variance (`perfgate.judge.noise.MACHINE_SHARE`).
+session share a part of their variance (`perfgate.judge.sessions.MACHINE_SHARE`).
 """
 
 from __future__ import annotations

@@ -4,10 +4,11 @@ All sums are on the logarithm of the values, so that +5 % and -5 % weigh alike. 
 recorded launches whose logarithms have standard deviation s, k launches now, and no
 change at all, the estimate "how much worse" has the standard deviation
 
-    s * sqrt(m + (1 - m) / k + 1 / K)
+    s * sqrt(m + (1 - m) / k + m / S + (1 - m) / K)
 
 because the launches of one session share what the machine does that day: of the
-variance, m does not average out. Where the repetitions within the launches of now say
+variance, m averages out over sessions alone, and S sessions were recorded
+(`perfgate.judge.sessions`). Where the repetitions within the launches of now say
 that a launch varies by more than s * sqrt(1 - m), that counts in its place
 (`perfgate.judge.repetition_scatter`).
 
@@ -40,7 +41,13 @@ from dataclasses import dataclass
 from perfgate.judge.baseline_schema import MetricBaseline
 from perfgate.judge.noise_table import Spread
 from perfgate.judge.policy import Policy
-from perfgate.results.samples import Sample, in_time_order, values_of
+from perfgate.judge.sessions import (
+    MACHINE_SHARE,
+    degrees_of_freedom,
+    effective_sessions,
+    shown_share,
+)
+from perfgate.results.samples import Sample, counted, in_time_order, values_of
 
 ALPHA = 0.001  # false alarms of one row, however few rows a run has
 # Unchanged runs that fail by any of their rows, at most. The rows of a run share it, so
@@ -58,10 +65,6 @@ OVERLOOKED = 0.005
 # z(0.999) / (z(0.999) + z(0.95)): a loss of Delta then lies 1.645 standard errors
 # beyond the line.
 LINE_SHARE = 0.65
-# Of the variance between launches, the part that all launches of one session share.
-# Assumed: the simulated machines have 34 to 63 %. It decides how much two more launches
-# are worth.
-MACHINE_SHARE = 1 / 2
 ESTABLISHED_LAUNCHES, ESTABLISHED_RUNS = 6, 3
 DECISION_LAUNCHES = 3  # one, and two more when that one is borderline
 # Weight of the assumed noise where the store does not know that of the metric.
@@ -102,6 +105,8 @@ class Noise:
         sigma: standard deviation of the logarithms, drawn towards what the store says
             of the metric.
         degrees_of_freedom: with which sigma is known.
+        effective_sessions: as many sessions of equally many launches know the mean as
+            well (`perfgate.judge.sessions`).
         established: known with ESTABLISHED_DEGREES_OF_FREEDOM or more, by launches of
             its own, of other machines or of the whole store.
         pooled_machines: other machines whose variation is part of sigma.
@@ -117,6 +122,7 @@ class Noise:
     degrees_of_freedom: float
     launches: int
     runs: int
+    effective_sessions: float
     established: bool
     pooled_machines: int = 0
     prior: Spread | None = None
@@ -132,10 +138,22 @@ class Noise:
         """Standard error (log) of the loss, by so many launches of one session."""
         variance = self.sigma**2
         of_launch = max(self._launch_variance, self.repetition_variance)
-        return math.sqrt(
-            self.shared * variance
-            + of_launch / launches_now
-            + variance / self.launches
+        now = self.shared * variance + of_launch / launches_now
+        recorded = (
+            self.shared * variance / self.effective_sessions
+            + self._launch_variance / self.launches
+        )
+        return math.sqrt(now + recorded)
+
+    def with_launches(self, launches: int) -> Noise:
+        """The same with so many recorded launches, the added ones of a session each."""
+        added = launches - self.launches
+        squares = self.launches**2 / self.effective_sessions + added
+        return dataclasses.replace(
+            self,
+            launches=launches,
+            runs=self.runs + added,
+            effective_sessions=launches**2 / squares,
         )
 
     @property
@@ -200,7 +218,7 @@ def noise_of(
     # Launches of one session alone do not tell how much a machine changes from one
     # session to the next.
     if sessions > 1 or not is_known_elsewhere:
-        sources.append(_own_variance(logs, sessions))
+        sources.append(_own_variance(logs, runs))
     pooled_machines = 0
     if elsewhere is not None:
         freedom = min(
@@ -224,6 +242,7 @@ def noise_of(
         degrees_of_freedom=freedom,
         launches=launches,
         runs=sessions,
+        effective_sessions=effective_sessions(runs),
         established=is_established,
         pooled_machines=pooled_machines,
         prior=prior,
@@ -231,7 +250,9 @@ def noise_of(
     )
 
 
-def _own_variance(logs: Sequence[float], sessions: int) -> tuple[float, float]:
+def _own_variance(
+    logs: Sequence[float], runs: Sequence[str]
+) -> tuple[float, float]:
     """Variance of the launches, and its degrees of freedom.
 
     A drift must not widen its own threshold: where neighbouring launches differ far
@@ -240,8 +261,8 @@ def _own_variance(logs: Sequence[float], sessions: int) -> tuple[float, float]:
     launches = len(logs)
     if launches < 2:
         return 0.0, 0.0
-    variance = sample_variance(logs)
-    freedom = degrees_of_freedom(launches, sessions)
+    variance = sample_variance(logs) / shown_share(runs)
+    freedom = degrees_of_freedom(launches, len(set(runs)))
     if launches < ESTABLISHED_LAUNCHES:
         return variance, freedom
     successive, successive_freedom = successive_variance(logs)
@@ -301,7 +322,7 @@ def noise_of_baseline(
     shared: float = MACHINE_SHARE,
 ) -> Noise:
     """The noise of a recorded metric; arguments as of `noise_of`."""
-    samples = in_time_order(metric.launches)
+    samples = in_time_order(counted(metric.launches))
     runs = [sample.run for sample in samples]
     return noise_of(values_of(samples), runs, policy, elsewhere, prior, shared)
 
@@ -316,23 +337,21 @@ def pooled_variation(
     """
     sums: list[float] = []
     freedoms: list[float] = []
-    for launches in machines:
-        sessions = len({sample.run for sample in launches})
+    for samples in machines:
+        launches = counted(samples)
+        runs = [sample.run for sample in launches]
+        sessions = len(set(runs))
         if sessions < 2:
             continue
         freedom = degrees_of_freedom(len(launches), sessions)
         logs = [math.log(value) for value in values_of(launches)]
-        sums.append(freedom * sample_variance(logs))
+        variance = sample_variance(logs) / shown_share(runs)
+        sums.append(freedom * variance)
         freedoms.append(freedom)
     if not freedoms:
         return None
     total = math.fsum(freedoms)
     return PooledVariation(math.fsum(sums) / total, total, len(freedoms))
-
-
-def degrees_of_freedom(launches: int, sessions: int) -> float:
-    """Of the variance between launches, when launches of one session share the machine's part."""
-    return max(1.0, (launches + sessions) / 2 - 1)
 
 
 def row_alpha(rows: int) -> float:
@@ -442,9 +461,8 @@ def launches_needed(
         max(ESTABLISHED_LAUNCHES, noise.launches), max_launches + 1
     ):
         grown = dataclasses.replace(
-            noise,
+            noise.with_launches(count),
             degrees_of_freedom=max(count - 1, noise.degrees_of_freedom),
-            launches=count,
         )
         if grown.mde(higher_is_better) <= target_effect:
             return count
@@ -464,7 +482,7 @@ def launches_to_exclude(
         max_launches: recorded ones to be tried.
     """
     for recorded in range(noise.launches, max_launches + 1):
-        grown = dataclasses.replace(noise, launches=recorded)
+        grown = noise.with_launches(recorded)
         for current in (1, DECISION_LAUNCHES):
             if grown.margin(current) <= ceiling / 2:
                 return recorded, current

@@ -27,10 +27,12 @@ import msgspec
 from perfgate.errors import NOT_JSON, Failure
 from perfgate.files import write_atomically
 from perfgate.judge.policy import RATE_FAMILIES
+from perfgate.judge.sessions import shown_share
 from perfgate.load.metrics import METRICS, family_of
 from perfgate.load.workload import Arrivals
 from perfgate.results.samples import (
     Sample,
+    counted,
     in_time_order,
     launches_by_machine,
     values_of,
@@ -260,13 +262,31 @@ def contrast_names(
 
 
 @dataclass(frozen=True)
+class MachineLaunches:
+    """The launches of one machine.
+
+    Attributes:
+        logs: the logarithm of each launch's value, in time order.
+        runs: the run of each.
+    """
+
+    logs: Sequence[float]
+    runs: Sequence[str]
+
+    @property
+    def variance(self) -> float:
+        """Between launches of several sessions, as these show it; two launches or more."""
+        return statistics.variance(self.logs) / shown_share(self.runs)
+
+
+@dataclass(frozen=True)
 class Series:
     """The recorded launches of one metric in one baseline.
 
     Attributes:
         metric: of a shift the kind of its rows.
         arrivals: how requests arrive; None where the file does not say.
-        machines: for each machine the logarithms of its launches, in time order.
+        machines: the launches of each machine.
         contrast: which one of several rows it is; None for a metric.
     """
 
@@ -274,7 +294,7 @@ class Series:
     metric: str
     arrivals: Arrivals | None
     is_ratio: bool
-    machines: Mapping[str | None, Sequence[float]]
+    machines: Mapping[str | None, MachineLaunches]
     contrast: ContrastName | None = None
 
     @property
@@ -295,22 +315,26 @@ class Series:
         """Recorded values; a contrast has none of its own."""
         if self.contrast is not None:
             return 0
-        return sum(len(logs) for logs in self.machines.values())
+        return sum(len(found.logs) for found in self.machines.values())
 
 
-def machine_logs(
+def machine_launches(
     samples: Iterable[Sample], machines: Mapping[str, str]
-) -> dict[str | None, list[float]]:
-    """Machine -> logarithms of its launches, in time order.
+) -> dict[str | None, MachineLaunches]:
+    """Machine -> its launches, in time order.
 
     Args:
         machines: run -> machine.
     """
     by_machine = launches_by_machine(in_time_order(samples), machines)
-    logs = {}
+    found = {}
     for machine, launches in by_machine.items():
-        logs[machine] = [math.log(value) for value in values_of(launches)]
-    return logs
+        valid = counted(launches)
+        found[machine] = MachineLaunches(
+            logs=[math.log(value) for value in values_of(valid)],
+            runs=[sample.run for sample in valid],
+        )
+    return found
 
 
 def group_name(
@@ -487,10 +511,10 @@ def _variances(members: Iterable[Series]) -> tuple[list[float], list[int]]:
     variances: list[float] = []
     freedoms: list[int] = []
     for row in members:
-        for logs in row.machines.values():
-            if len(logs) > 1:
-                variances.append(statistics.variance(logs))
-                freedoms.append(len(logs) - 1)
+        for launches in row.machines.values():
+            if len(launches.logs) > 1:
+                variances.append(launches.variance)
+                freedoms.append(len(launches.logs) - 1)
     return variances, freedoms
 
 
@@ -511,9 +535,9 @@ def _between_machines(members: Sequence[Series]) -> Spread | None:
     squares, freedom = 0.0, 0
     for row in members:
         means = []
-        for machine, logs in row.machines.items():
-            if machine is not None and logs:
-                means.append(statistics.fmean(logs))
+        for machine, launches in row.machines.items():
+            if machine is not None and launches.logs:
+                means.append(statistics.fmean(launches.logs))
         if len(means) >= 3:
             squares += statistics.variance(means) * (len(means) - 1)
             freedom += len(means) - 1

@@ -17,8 +17,14 @@ import msgspec
 from perfgate.judge import wording
 from perfgate.judge.baseline_store import Recorded
 from perfgate.judge.observation import Observation
-from perfgate.judge.policy import START_UP, START_UP_ALIKE, Policy
+from perfgate.judge.policy import (
+    START_UP,
+    START_UP_ALIKE,
+    START_UP_COLD,
+    Policy,
+)
 from perfgate.judge.verdict import Decision, Outcome
+from perfgate.results.samples import STARTS
 
 # The worst one first; any other comes before them.
 _FROM_WORST = (
@@ -95,7 +101,8 @@ def alike(
     metric = msgspec.structs.replace(
         baseline.metric, launches=tuple(same), floor=START_UP_ALIKE.floor
     )
-    return dataclasses.replace(baseline, metric=metric), _of_one_kind(policy)
+    alike_policy = _of_one_kind(policy, kind)
+    return dataclasses.replace(baseline, metric=metric), alike_policy
 
 
 def _has_kinds(policy: Policy) -> bool:
@@ -103,8 +110,11 @@ def _has_kinds(policy: Policy) -> bool:
     return dataclasses.replace(policy, fail_over=START_UP.fail_over) == START_UP
 
 
-def _of_one_kind(policy: Policy) -> Policy:
+def _of_one_kind(policy: Policy, kind: str) -> Policy:
     """The policy of starts of one kind, with the ceiling that a run asks for."""
+    found = START_UP_ALIKE
+    if kind == STARTS["cold"]:
+        found = START_UP_COLD
     if policy.fail_over == START_UP.fail_over:
-        return START_UP_ALIKE
-    return dataclasses.replace(START_UP_ALIKE, fail_over=policy.fail_over)
+        return found
+    return dataclasses.replace(found, fail_over=policy.fail_over)

@@ -81,6 +81,11 @@ def valid_repetitions(measurement: Measurement) -> list[Repetition]:
     return [row for row in measurement.repetitions if not row.invalid]
 
 
+def counted(samples: Iterable[Sample]) -> list[Sample]:
+    """Those with a value: the others do not count."""
+    return [sample for sample in samples if sample.value is not None]
+
+
 def values_of(samples: Sequence[Sample]) -> list[float]:
     """Values of the launches that count."""
     return [sample.value for sample in samples if sample.value is not None]

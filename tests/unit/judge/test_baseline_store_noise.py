@@ -172,7 +172,8 @@ def test_series_has_the_logarithms_of_each_machine(tmp_path):
     for machine, value in zip(machines, STEADY, strict=True):
         expected.setdefault(machine, []).append(math.log(value))
     assert 1 == len(rows)
-    assert expected == rows[0].machines
+    logs = {name: found.logs for name, found in rows[0].machines.items()}
+    assert expected == logs
     assert ("several-gpus", "output_throughput", "closed", False) == (
         rows[0].platform,
         rows[0].metric,
@@ -222,7 +223,9 @@ def test_launches_without_a_value_tell_no_noise(tmp_path):
 
     (row,) = store.series()
 
-    assert {None: [math.log(1000.0)]} == row.machines
+    (launches,) = row.machines.values()
+    assert [math.log(1000.0)] == launches.logs
+    assert ["run-00"] == launches.runs
 
 
 def test_the_shipped_baselines_tell_the_shipped_table():

@@ -110,10 +110,10 @@ def test_noise_is_learned_from_contrasts():
     shift, *outliers = server.series()
 
     assert ("shift", "decode_speed") == (shift.contrast, shift.metric)
-    assert [3.0, 4.0] == pytest.approx(shift.machines["gpu-a"])
-    assert [3.0] == pytest.approx(shift.machines["gpu-b"])
+    assert [3.0, 4.0] == pytest.approx(shift.machines["gpu-a"].logs)
+    assert [3.0] == pytest.approx(shift.machines["gpu-b"].logs)
     assert ["outlier"] * 3 == [series.contrast for series in outliers]
-    assert [-3.0, -3.0] == pytest.approx(outliers[0].machines["gpu-a"])
+    assert [-3.0, -3.0] == pytest.approx(outliers[0].machines["gpu-a"].logs)
 
 
 def test_a_session_without_common_loads_is_learned_by_itself():
@@ -126,5 +126,5 @@ def test_a_session_without_common_loads_is_learned_by_itself():
 
     first, second = server.series()
 
-    assert [0.0, 1.0] == pytest.approx(first.machines[None])
-    assert [5.0] == pytest.approx(second.machines[None])
+    assert [0.0, 1.0] == pytest.approx(first.machines[None].logs)
+    assert [5.0] == pytest.approx(second.machines[None].logs)

@@ -32,7 +32,7 @@ def runs(count):
 
 def known(sigma=0.01, launches=6):
     """Variation that five degrees of freedom tell."""
-    return Noise(0.0, sigma, 5.0, launches, launches, True)
+    return Noise(0.0, sigma, 5.0, launches, launches, float(launches), True)
 
 
 def test_the_prior_weighs_with_its_degrees_of_freedom():
@@ -174,7 +174,7 @@ def test_margin_is_the_one_sided_interval_of_the_loss(launches):
 
 def test_launches_of_other_machines_do_not_average_out():
     """Where each launch stands for a machine, three now are as good as one."""
-    machines = Noise(0.0, 0.01, 5.0, 6, 6, True, shared=1.0)
+    machines = Noise(0.0, 0.01, 5.0, 6, 6, 6.0, True, shared=1.0)
 
     assert machines.error(1) == machines.error(3)
 

@@ -13,6 +13,7 @@ from perfgate.judge import noise_table
 from perfgate.judge.noise_table import (
     BadNoiseTable,
     GroupNoise,
+    MachineLaunches,
     NoiseTable,
     Series,
     Spread,
@@ -28,11 +29,17 @@ def rng():
     return np.random.default_rng(20261128)
 
 
+def of_sessions(logs):
+    """Launches of a session each."""
+    runs = [f"run-{number}" for number in range(len(logs))]
+    return MachineLaunches(list(logs), runs)
+
+
 def drawn(rng, cv, launches=6, metric=ITL, platform="one-gpu", machines=1):
     """A baseline whose launches vary by that much."""
     values = {}
     for number in range(machines):
-        values[f"gpu-{number}"] = list(rng.normal(0.0, cv, launches))
+        values[f"gpu-{number}"] = of_sessions(rng.normal(0.0, cv, launches))
     return Series(platform, metric, "closed", False, values)
 
 
@@ -141,7 +148,9 @@ def test_even_series_keep_what_they_promise_beside_uneven_ones(rng):
 
 def test_few_machines_of_a_metric_have_the_variation_of_its_family(rng):
     """Three machines that happen to agree tell nothing about the fourth."""
-    alike = {f"gpu-{n}": list(rng.normal(0.0, 0.001, 20)) for n in range(3)}
+    alike = {}
+    for number in range(3):
+        alike[f"gpu-{number}"] = of_sessions(rng.normal(0.0, 0.001, 20))
     rows = [Series("one-gpu", "itl_mean_ms", "steady", False, alike)]
     rows += [on_machines(rng, 0.05, "one-gpu") for _ in range(8)]
 
@@ -157,7 +166,7 @@ def on_machines(rng, spread, platform):
     values = {}
     for number in range(4):
         mean = rng.normal(0.0, spread)
-        values[f"gpu-{number}"] = list(rng.normal(mean, 0.01, 20))
+        values[f"gpu-{number}"] = of_sessions(rng.normal(mean, 0.01, 20))
     return Series(platform, ITL, "closed", False, values)
 
 
@@ -208,7 +217,9 @@ def test_exact_metrics_are_not_learned(rng):
 
 def test_launches_that_agree_to_the_last_digit_have_the_smallest_cv():
     """No variance is no logarithm."""
-    rows = [Series("cpu", ITL, "closed", False, {None: [0.0] * 6})] * 3
+    rows = [
+        Series("cpu", ITL, "closed", False, {None: of_sessions([0.0] * 6)})
+    ] * 3
 
     spread = noise_table.learn(rows, "2026-11-28").groups["cpu/itl"].launches
 

@@ -4,6 +4,7 @@ import pytest
 
 from perfgate.judge.noise_table import (
     GroupNoise,
+    MachineLaunches,
     NoiseTable,
     Series,
     Spread,
@@ -46,7 +47,10 @@ def test_a_contrast_is_found_by_its_names():
 
 def test_a_contrast_is_learned_and_counts_no_values():
     """Its values are those of metrics, which were counted already."""
-    machines = {"gpu-a": [0.0, 0.01, -0.01, 0.0], "gpu-b": [0.0, 0.01, -0.01]}
+    machines = {
+        "gpu-a": MachineLaunches([0.0, 0.01, -0.01, 0.0], ["a", "b", "c", "d"]),
+        "gpu-b": MachineLaunches([0.0, 0.01, -0.01], ["e", "f", "g"]),
+    }
     series = Series(
         platform="one-gpu",
         metric="decode_speed",

@@ -26,6 +26,7 @@ def noise(sigma=0.001, established=True):
         degrees_of_freedom=5.0,
         launches=6,
         runs=6,
+        effective_sessions=6.0,
         established=established,
     )
 

@@ -31,7 +31,7 @@ SHIPPED = Path(__file__).resolve().parents[3] / "baselines" / noise_table.FILE
 
 def compared(*values, sigma=0.001, case=THROUGHPUT, delta=None):
     """Launches of a run against six of 100, with five degrees of freedom."""
-    noise = Noise(math.log(100.0), sigma, 5.0, 6, 6, True)
+    noise = Noise(math.log(100.0), sigma, 5.0, 6, 6, 6.0, True)
     baseline = recorded(case, [100.0] * 6, delta=delta)
     return Comparison(case, seen(case, *values), baseline, noise, GPU_RATE)
 
@@ -228,7 +228,7 @@ def test_one_recorded_launch_finds_a_loss_of_2_percent_of_the_itl():
 )
 def test_a_floor_above_the_ceiling_is_the_number_that_decides(value, outcome):
     """It is said as well: 20 of 100 never count, so a loss of 20 % must be excluded."""
-    noise = Noise(math.log(100.0), 0.03, 5.0, 6, 6, True)
+    noise = Noise(math.log(100.0), 0.03, 5.0, 6, 6, 6.0, True)
     baseline = recorded(ITL, [100.0] * 6, floor=20.0)
     comparison = Comparison(ITL, seen(ITL, value), baseline, noise, GPU_RATE)
 
@@ -263,7 +263,7 @@ def ratio_of(above, below, sigma=0.03):
     observation = dataclasses.replace(
         seen(RATIO, above / below), samples=(current,)
     )
-    noise = Noise(0.0, sigma, 5.0, 6, 6, True)
+    noise = Noise(0.0, sigma, 5.0, 6, 6, 6.0, True)
     return Comparison(
         RATIO, observation, baseline.with_launches(launches), noise, GPU_RATE
     )
