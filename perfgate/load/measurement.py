@@ -25,7 +25,7 @@ from perfgate.foreign_text import one_line
 from perfgate.load import metrics, server_rates, validity
 from perfgate.load.client import Progress, Recording, Sending, no_progress
 from perfgate.load.multiprocess import send_with
-from perfgate.load.repetition import Repetition, RequestRow
+from perfgate.load.repetition import LOG_REASON, Repetition, RequestRow
 from perfgate.load.request_times import (
     NS_PER_MS,
     NS_PER_S,
@@ -286,24 +286,28 @@ def server_figures(target: Target) -> tuple[Figures, tuple[str, ...]]:
 
 
 def compile_lines(log: Path, from_byte: int, engine: str) -> tuple[str, ...]:
-    """Reasons from what the engine logged during the measurement."""
+    """Reasons from what the engine logged during the measurement.
+
+    Line by line: a log may be larger than the memory. One that became shorter was
+    emptied meanwhile, as log rotation does, and what it said is gone.
+    """
     if engine not in ENGINES:
         return ()
     compiles = re.compile(ENGINES[engine].compiles)
-    try:
-        with log.open("rb") as file:
-            file.seek(from_byte)
-            lines = file.read().decode(errors="replace").splitlines()
-    except OSError as error:
-        seen = describe_error(error)
-        return (f"whether the engine compiled is not known: {seen}",)
     reasons = []
-    for line in lines:
-        if compiles.search(line):
-            text = one_line(line, LOG_LINE_CHARACTERS)
-            reasons.append(
-                f"the engine compiled during the measurement: {text}"
-            )
+    try:
+        with log.open(encoding="utf-8", errors="replace") as file:
+            if file.seek(0, os.SEEK_END) < from_byte:
+                return (f"{LOG_REASON}: {log} was emptied meanwhile",)
+            file.seek(from_byte)
+            for line in file:
+                if compiles.search(line):
+                    text = one_line(line, LOG_LINE_CHARACTERS)
+                    reasons.append(
+                        f"the engine compiled during the measurement: {text}"
+                    )
+    except OSError as error:
+        return (f"{LOG_REASON}: {describe_error(error)}",)
     return tuple(reasons)
 
 

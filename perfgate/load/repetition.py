@@ -13,6 +13,8 @@ from perfgate.machine.telemetry import GpuSummary
 CLIENT_REASON = "the client "
 # And each that the engine's machine causes: others use its cores.
 HOST_REASON = "the engine waited for a core"
+# And where somebody removed or emptied the log of a running server.
+LOG_REASON = "whether the engine compiled is not known"
 # Client values of servers on a CPU: of the cores' time, what neither server nor client
 # used, and what nobody used.
 OTHERS_SHARE = "others_share"

@@ -1,5 +1,7 @@
 """Measurement of a repetition: values, validity, requests, equivalent commands."""
 
+import tracemalloc
+
 import msgspec
 import pytest
 
@@ -205,3 +207,30 @@ def test_equivalent_command_lines(engine):
     assert "--request-rate inf --max-concurrency 4" in vllm_bench_command(
         where, SMALL
     )
+
+
+def test_a_log_that_was_emptied_says_nothing_of_compilation(tmp_path):
+    """Rotation empties it: what was logged since then does not begin where it ended."""
+    log = tmp_path / "server.log"
+    log.write_text("Triton kernel JIT compilation during inference: new\n")
+    size = log.stat().st_size
+
+    assert (
+        f"whether the engine compiled is not known: {log} was emptied meanwhile",
+    ) == compile_lines(log, size + 1, "vllm")
+    assert () == compile_lines(log, size, "vllm")
+
+
+def test_a_log_is_read_line_by_line(tmp_path):
+    """A gigabyte that an engine logs in a repetition does not fill the client's memory."""
+    log = tmp_path / "server.log"
+    log.write_bytes(b"INFO a line of a log that is long\r\xff\n" * 200_000)
+
+    tracemalloc.start()
+    try:
+        assert () == compile_lines(log, 0, "vllm")
+        _, most_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert most_bytes < log.stat().st_size / 4
