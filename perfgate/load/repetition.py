@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from perfgate.machine.telemetry import GpuSummary
+from perfgate.machine.telemetry import THROTTLE_REASON, GpuSummary
 
 # How each reason begins that the client or its machine causes, and no other one.
 CLIENT_REASON = "the client "
@@ -108,8 +108,11 @@ class Repetition(
     @property
     def is_spoilt_by_client(self) -> bool:
         """Whether the client, or a machine, made it invalid; the server may have too."""
-        reasons = (CLIENT_REASON, HOST_REASON)
-        is_told = any(row.startswith(reasons) for row in self.invalid)
+        reasons = (CLIENT_REASON, HOST_REASON, LOG_REASON)
+        is_told = any(
+            row.startswith(reasons) or THROTTLE_REASON.match(row)
+            for row in self.invalid
+        )
         return is_told or (bool(self.invalid) and self.is_beside_others)
 
     @property

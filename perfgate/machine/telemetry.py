@@ -12,6 +12,7 @@ the host (CPUs, fans, power supplies).
 from __future__ import annotations
 
 import contextlib
+import re
 import statistics
 import threading
 import time
@@ -28,6 +29,8 @@ from perfgate.machine.nvml import HARMLESS, SLOWED, Gpus, Look, reasons
 
 EVERY_S = 0.1
 FLUSH_S = 1.0
+# How each reason begins that heat or the power supply causes.
+THROTTLE_REASON = re.compile(r"GPU \d+ was throttled: ")
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):

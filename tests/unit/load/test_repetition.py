@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from perfgate.load.repetition import Repetition, RequestRow
+from perfgate.machine.telemetry import GpuSummary, throttled
 from tests.support.builders import repetition
 
 REQUEST = RequestRow(
@@ -63,6 +64,9 @@ def test_reading_a_run_loads_no_client():
     assert "[]" == found.stdout.strip()
 
 
+HOT = GpuSummary(index=1, looks=50, throttle={"hw_thermal_slowdown": 0.5})
+
+
 @pytest.mark.parametrize(
     ("reasons", "is_spoilt"),
     [
@@ -71,10 +75,16 @@ def test_reading_a_run_loads_no_client():
         (("the client fell behind: p99 lateness 9 ms",), True),
         (("the client did not run for a total of 270 ms",), True),
         (("the client was too busy: 90 % of a core",), True),
+        (
+            ("whether the engine compiled is not known: no such file: a.log",),
+            True,
+        ),
+        (("the engine compiled during the measurement: GPU 0",), False),
+        (throttled([HOT])[0], True),
     ],
 )
 def test_a_reason_of_the_client_spoils_a_repetition(reasons, is_spoilt):
-    """A stall of all streams is the server's."""
+    """A stall of all streams is the server's; heat and a log that is gone are not."""
     row = repetition(0, 1.0, reasons)
 
     assert is_spoilt == row.is_spoilt_by_client
