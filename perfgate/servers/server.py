@@ -278,11 +278,19 @@ class Server:
         """Raise if another process listens on the port.
 
         A server that lost the race for its port may run for a moment longer, while the
-        other process answers.
+        other process answers. With SO_REUSEPORT, which vLLM sets for several
+        API servers, both listen, and each gets a part of the requests.
         """
+        # A child of the server that ended meanwhile is none of its processes any more.
+        if self._others_on_port() and (others := self._others_on_port()):
+            raise _port_in_use(self.plan, others)
+
+    def _others_on_port(self) -> dict[int, str]:
+        """Those that listen on its port and are none of its processes."""
         holders = listeners(self.plan.port)
-        if holders and not set(holders) & set(self.pids()):
-            raise _port_in_use(self.plan, holders)
+        for pid in self.pids():
+            holders.pop(pid, None)
+        return holders
 
 
 def launch(

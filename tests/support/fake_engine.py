@@ -252,6 +252,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar="N",
         help="send no token any more",
     )
+    parser.add_argument(
+        "--reuse-port",
+        action="store_true",
+        help="share the port with others (SO_REUSEPORT)",
+    )
     parser.add_argument("--refuse-logprobs", action="store_true")
     parser.add_argument("--ignore-sigterm", action="store_true")
     parser.add_argument(
@@ -309,7 +314,11 @@ async def serve(options: argparse.Namespace) -> None:
     """Listen until stopped."""
     engine, loop = Engine(options), asyncio.get_running_loop()
     server = await loop.create_server(
-        lambda: Connection(engine), "127.0.0.1", options.port, backlog=4096
+        lambda: Connection(engine),
+        "127.0.0.1",
+        options.port,
+        backlog=4096,
+        reuse_port=options.reuse_port,
     )
     say(
         f"fake engine listening on 127.0.0.1:{server.sockets[0].getsockname()[1]}"

@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -14,6 +15,7 @@ import pytest
 
 from perfgate.engines.base import LaunchPlan
 from perfgate.errors import Failure
+from perfgate.servers.health import listeners
 from perfgate.servers.launch_record import (
     PortInUse,
     RunDirectoryFull,
@@ -200,6 +202,23 @@ def test_port_taken_by_somebody_else_meanwhile(tmp_path: Path) -> None:
     finally:
         other.stop()
         hanging.stop()
+
+
+def test_a_port_that_two_servers_share_is_taken(tmp_path: Path) -> None:
+    """Each of them would get a part of the requests."""
+    plan = fake_plan("--reuse-port")
+    ours = launch(plan, log_dir=tmp_path, index=0)
+    while ours.record.pid not in listeners(plan.port):
+        time.sleep(0.05)
+    with subprocess.Popen(plan.argv, stdout=subprocess.DEVNULL) as other:
+        try:
+            while other.pid not in listeners(plan.port):
+                time.sleep(0.05)
+            with pytest.raises(PortInUse, match=f"in use by pid {other.pid}"):
+                ours.wait_until_ready(lambda _: None)
+        finally:
+            other.kill()
+            ours.stop()
 
 
 def test_missing_command(tmp_path: Path) -> None:
