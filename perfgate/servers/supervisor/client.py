@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import threading
@@ -105,6 +106,8 @@ class Launched:
         self.pid: int = self._answers["pid"]
         self.daemon_pid: int = self._answers["daemon"]
         self._process = look_up(self.pid)
+        self._daemon = look_up(self.daemon_pid)
+        self._seen: Processes = frozenset()
 
     def exit_code(
         self, wait_s: float = 0.0, or_readable: int | None = None
@@ -137,7 +140,10 @@ class Launched:
 
     def members(self) -> Processes:
         """All its processes that run now."""
-        return family(self.mark, self.pid, ancestors=(self.daemon_pid,))
+        self._seen = family(
+            self.mark, self.pid, ancestors=(self.daemon_pid,), known=self._seen
+        )
+        return self._seen
 
     def go(self) -> None:
         """Send the line for which the process waits."""
@@ -154,6 +160,7 @@ class Launched:
             grace_s: what SIGTERM may take before SIGKILL.
         """
         if self._ending is None:
+            self._wake_daemon()
             self._send(f"stop {grace_s}".encode())
             self._await("report", timeout_s=grace_s + _KILL_S + _ANSWER_S)
             if "report" in self._answers:
@@ -165,9 +172,15 @@ class Launched:
             self._close()
         return self._ending
 
+    def _wake_daemon(self) -> None:
+        """Let a daemon that somebody stopped (SIGSTOP) go on, for it would hear nothing."""
+        if self._daemon is not None and self._daemon.is_running():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(self.daemon_pid, signal.SIGCONT)
+
     def _end_without_daemon(self, grace_s: float) -> Ending:
         def find() -> Processes:
-            return family(self.mark, self.pid)
+            return family(self.mark, self.pid, known=self._seen)
 
         return end(find, self.pid, lambda: grace_s)
 

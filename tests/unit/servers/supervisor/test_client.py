@@ -129,6 +129,34 @@ def test_killed_supervisor_takes_the_leader_along(tmp_path: Path) -> None:
     assert not stray.is_running()
 
 
+def test_what_hid_itself_is_ended_without_a_supervisor(tmp_path: Path) -> None:
+    """A process of its own session without the mark is known once it was found."""
+    code = (
+        "import subprocess, time; subprocess.Popen(['sleep', '600'], env={}, "
+        "start_new_session=True); time.sleep(600)"
+    )
+    launched = _launch((sys.executable, "-c", code), tmp_path)
+    assert _is_true_soon(lambda: len(launched.members()) == 2)
+    stray = next(p for p in launched.members() if p.pid != launched.pid)
+    os.kill(launched.daemon_pid, signal.SIGKILL)
+    assert _is_true_soon(lambda: launched.exit_code() == -9)
+
+    ended = launched.stop(5.0)
+
+    assert () == ended.survivors
+    assert not stray.is_running()
+
+
+def test_stopped_supervisor_ends_the_server(tmp_path: Path) -> None:
+    """It is woken up: else it would stay, and keep the leases of the session."""
+    launched = _launch(_SLEEP, tmp_path)
+    os.kill(launched.daemon_pid, signal.SIGSTOP)
+
+    launched.stop(5.0)
+
+    assert _is_true_soon(lambda: look_up(launched.daemon_pid) is None)
+
+
 def test_supervisor_ends_the_server_on_sigterm(tmp_path: Path) -> None:
     """Somebody who ends the supervisor politely ends the server politely."""
     launched = _launch(_SLEEP, tmp_path)
