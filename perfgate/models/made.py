@@ -41,7 +41,9 @@ def make_shell(model: Model, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     _write_json(folder / "config.json", config)
     tokenizer = _tokenizer(model.architecture.vocab_size)
-    tokenizer.save(str(folder / "tokenizer.json"))
+    # Its own save raises no OSError where the disk is full.
+    text = tokenizer.to_str(pretty=True)
+    (folder / "tokenizer.json").write_text(text, encoding="utf-8")
     tokenizer_config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": "<s>",
@@ -119,9 +121,30 @@ def _write(
     seed: int,
     python: Path | None,
 ) -> None:
-    """Write a model beside its folder, and put it in place."""
+    """Write a model beside its folder, and put it in place.
+
+    Raises:
+        OSError: it cannot be written; nothing is left of it, for the disk may be full.
+    """
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
+    try:
+        _write_files(model, partial, config, seed, python)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    except OSError:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _write_files(
+    model: Model,
+    partial: Path,
+    config: dict[str, Any],
+    seed: int,
+    python: Path | None,
+) -> None:
+    """Write the files of a model into a folder."""
     make_shell(model, partial)
     _write_json(partial / "config.json", config)
     index = tensors.write(config, partial, seed, python)
@@ -131,8 +154,6 @@ def _write(
     # safetensors writes for its owner only; a container may run as another user.
     for file in partial.iterdir():
         file.chmod(PUBLIC_MODE)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
 
 
 def written_config(model: Model) -> dict[str, Any]:

@@ -158,12 +158,20 @@ def _write_shards(
 def _write_shard(
     path: Path, shapes: Mapping[str, Shape], number: int, values: Values
 ) -> int:
-    """Write one file. Returns the bytes of its tensors."""
+    """Write one file. Returns the bytes of its tensors.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     # Imported here: collecting tests must not wait for it.
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     tensors = values(shapes, number)
-    save_file(tensors, path, metadata={"format": "pt"})
+    try:
+        save_file(tensors, path, metadata={"format": "pt"})
+    except SafetensorError as error:  # a full disk, too
+        raise OSError(str(error)) from error
     return sum(tensor.nbytes for tensor in tensors.values())
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import resource
 
 import msgspec
 import pytest
@@ -198,6 +199,22 @@ def test_a_place_that_cannot_be_written_names_the_variable(tmp_path):
 
     with pytest.raises(CannotMake, match="PERFGATE_MODELS_DIR"):
         make(tiny("llama-small"), tmp_path / "models" / "m", quiet)
+
+
+@pytest.mark.parametrize(
+    "room_bytes", [1_000, 10_000], ids=["names", "weights"]
+)
+def test_a_full_disk_is_named_and_left_as_it_was(tmp_path, room_bytes):
+    """Of the tokenizer, and of the weights, which fill it most."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room_bytes, limits[1]))
+    try:
+        with pytest.raises(CannotMake, match="PERFGATE_MODELS_DIR"):
+            make(tiny("llama-small"), tmp_path / "m", quiet)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    assert ["m.lock"] == [path.name for path in tmp_path.iterdir()]
 
 
 def test_a_made_model_can_be_read_by_other_users(tmp_path):
