@@ -23,25 +23,32 @@ TIMEOUT_S = 120.0  # of one question
 def measure(
     target: Target, workload: Workload, progress: Progress
 ) -> Repetition:
-    """Ask every question, one after the other; a failed one makes it invalid."""
+    """Ask every question, one after the other; a failed one makes it invalid.
+
+    After one that nobody answers no other is asked: a server that hangs would let each
+    of them wait until its timeout.
+    """
     assert isinstance(workload.prompts, PromptFile)
     questions = read(Path(workload.prompts.path))
     began_unix_s, began_s = time.time(), time.monotonic()
-    right = 0
+    right = answered = 0
     failures: list[str] = []
     for number, question in enumerate(questions, 1):
         progress(number, len(questions))
         try:
             right += _is_right(question, _answer(target, question))
+            answered += 1
         except web.NoAnswer as failure:
             failures.append(f"question {number}: {failure.seen}")
+            if failure.status is None:
+                break
     count = len(questions)
     return Repetition(
         index=0,
         started_unix_s=began_unix_s,
         duration_s=time.monotonic() - began_s,
-        completed=count - len(failures),
-        failed=len(failures),
+        completed=answered,
+        failed=count - answered,
         input_tokens=0,
         output_tokens=0,
         # What is judged must be above nothing.

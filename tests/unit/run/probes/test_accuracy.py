@@ -1,6 +1,7 @@
 """Accuracy probe: the share of right answers, and questions that nobody answers."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 
@@ -8,6 +9,7 @@ from perfgate.load.questions import workload_of
 from perfgate.run.probes import accuracy
 from tests.support.fake_launch import FakeEngine
 from tests.support.load_targets import target_of
+from tests.support.raw_server import endless, serving
 
 
 @pytest.fixture
@@ -53,4 +55,19 @@ def test_a_question_that_is_not_answered_makes_it_invalid(workload):
     repetition = ask(engine, workload)
 
     assert 4 == repetition.failed
+    assert repetition.invalid[0].startswith("question 1: ")
+
+
+def test_a_server_that_hangs_is_asked_once(workload, monkeypatch):
+    """Each further question would wait until its timeout."""
+    monkeypatch.setattr(accuracy, "TIMEOUT_S", 0.2)
+    asked = []
+
+    with serving(endless(b"", b"", pause_s=0.05)) as server:
+        engine = SimpleNamespace(url=server.url)
+        repetition = ask(engine, workload)
+        asked += server.asked
+
+    assert 1 == len(asked)
+    assert (0, 4) == (repetition.completed, repetition.failed)
     assert repetition.invalid[0].startswith("question 1: ")
