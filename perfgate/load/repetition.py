@@ -5,6 +5,8 @@ Apart from `perfgate.load.measurement`, so that reading a run loads no client.
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from perfgate.machine.telemetry import THROTTLE_REASON, GpuSummary
@@ -15,6 +17,8 @@ CLIENT_REASON = "the client "
 HOST_REASON = "the engine waited for a core"
 # And where somebody removed or emptied the log of a running server.
 LOG_REASON = "whether the engine compiled is not known"
+# In front of a reason: which step of a ramp it is of, and how many requests it failed.
+PREFIX = re.compile(r"^(?:\d+ streams: )?(?:\d+ of \d+ requests failed: )?")
 # Client values of servers on a CPU: of the cores' time, what neither server nor client
 # used, and what nobody used.
 OTHERS_SHARE = "others_share"
@@ -109,10 +113,11 @@ class Repetition(
     def is_spoilt_by_client(self) -> bool:
         """Whether the client, or a machine, made it invalid; the server may have too."""
         reasons = (CLIENT_REASON, HOST_REASON, LOG_REASON)
-        is_told = any(
-            row.startswith(reasons) or THROTTLE_REASON.match(row)
-            for row in self.invalid
-        )
+        is_told = False
+        for row in self.invalid:
+            text = PREFIX.sub("", row)
+            if text.startswith(reasons) or THROTTLE_REASON.match(text):
+                is_told = True
         return is_told or (bool(self.invalid) and self.is_beside_others)
 
     @property

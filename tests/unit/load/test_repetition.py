@@ -6,6 +6,7 @@ import sys
 import msgspec
 import pytest
 
+from perfgate.load.client import STARVED
 from perfgate.load.repetition import Repetition, RequestRow
 from perfgate.machine.telemetry import GpuSummary, throttled
 from tests.support.builders import repetition
@@ -81,6 +82,13 @@ HOT = GpuSummary(index=1, looks=50, throttle={"hw_thermal_slowdown": 0.5})
         ),
         (("the engine compiled during the measurement: GPU 0",), False),
         (throttled([HOT])[0], True),
+        (("64 streams: the client was too busy: 90 % of a core",), True),
+        (
+            (f"12 of 12 requests failed: {STARVED}out of file descriptors",),
+            True,
+        ),
+        (("12 of 12 requests failed: HTTP 500: the client is gone",), False),
+        (("64 streams: all 64 streams fell silent at once for 90 ms",), False),
     ],
 )
 def test_a_reason_of_the_client_spoils_a_repetition(reasons, is_spoilt):
