@@ -7,6 +7,7 @@ of this package.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import select
@@ -20,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from perfgate.servers.supervisor.cleanup import Cleanup
 from perfgate.servers.supervisor.processes import (
     Ending,
     Processes,
@@ -27,6 +29,7 @@ from perfgate.servers.supervisor.processes import (
     end,
     family,
     look_up,
+    running_processes,
 )
 
 # The folder that holds the package: the daemon's interpreter knows no site-packages.
@@ -80,6 +83,7 @@ class Launched:
         self._ending: Ending | None = None
         self._answers: dict[str, Any] = {}
         own_pid = os.getpid()
+        cleanup = Cleanup()
         order = {
             "argv": list(argv),
             "env": dict(env),
@@ -108,6 +112,8 @@ class Launched:
         self._process = look_up(self.pid)
         self._daemon = look_up(self.daemon_pid)
         self._seen: Processes = frozenset()
+        # The daemon has its own: this one is for a server that outlives it.
+        self._cleanup = cleanup
 
     def exit_code(
         self, wait_s: float = 0.0, or_readable: int | None = None
@@ -151,7 +157,12 @@ class Launched:
 
     def note_ready(self) -> None:
         """Tell the daemon that start-up is over; it does not read /proc from then on."""
+        self._sample(self.members())
         self._send(b"ready")
+
+    def _sample(self, members: Processes) -> None:
+        """Note what these processes hold now."""
+        self._cleanup.sample(member.pid for member in members)
 
     def stop(self, grace_s: float) -> Ending:
         """End it and everything it started; the second call returns the first's result.
@@ -180,9 +191,13 @@ class Launched:
 
     def _end_without_daemon(self, grace_s: float) -> Ending:
         def find() -> Processes:
-            return family(self.mark, self.pid, known=self._seen)
+            members = family(self.mark, self.pid, known=self._seen)
+            self._sample(members)
+            return members
 
-        return end(find, self.pid, lambda: grace_s)
+        ending = end(find, self.pid, lambda: grace_s)
+        removed = self._cleanup.remove(running_processes())
+        return dataclasses.replace(ending, removed=removed)
 
     def _await(self, *names: str, timeout_s: float = _ANSWER_S) -> None:
         """Wait for an answer of one of these names, or the end of the daemon."""

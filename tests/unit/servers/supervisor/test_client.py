@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -145,6 +146,22 @@ def test_what_hid_itself_is_ended_without_a_supervisor(tmp_path: Path) -> None:
 
     assert () == ended.survivors
     assert not stray.is_running()
+
+
+def test_shared_memory_is_removed_without_a_supervisor(tmp_path: Path) -> None:
+    """What the server held when it was ready is known to both."""
+    name = f"perfgate-test-{uuid.uuid4().hex}"
+    code = f"import time; f = open('/dev/shm/{name}', 'w'); time.sleep(600)"
+    memory = Path("/dev/shm", name)
+    launched = _launch((sys.executable, "-c", code), tmp_path)
+    assert _is_true_soon(memory.exists)
+    launched.note_ready()
+    os.kill(launched.daemon_pid, signal.SIGKILL)
+
+    ended = launched.stop(5.0)
+
+    assert [str(memory)] == [file.path for file in ended.removed]
+    assert not memory.exists()
 
 
 def test_stopped_supervisor_ends_the_server(tmp_path: Path) -> None:
