@@ -14,6 +14,7 @@ Where the process that started it is gone, it stops sending.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -24,7 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
-from perfgate.errors import Failure
+from perfgate.errors import Failure, describe_error, exhausted
 from perfgate.load.client import Recording, Sending, send
 from perfgate.load.http import RequestRecord
 from perfgate.load.workload import Request
@@ -89,14 +90,16 @@ def send_with(
     """Send all requests with this many processes; 1 is this process itself.
 
     Raises:
-        SenderFailed: a process died.
+        SenderFailed: a process did not start, or died.
     """
     slots = sending.max_concurrency or len(requests)
     processes = min(processes, len(requests), slots)
     if processes == 1:
         return send(requests, sending)
-    workers = [start_worker() for _ in range(processes)]
+    workers: list[Worker] = []
     try:
+        for _ in range(processes):
+            workers.append(start_worker())
         sending.progress(0, len(requests))
         for worker in workers:
             await_ready(worker)
@@ -108,6 +111,7 @@ def send_with(
         sending.progress(len(requests), len(requests))
     finally:
         end(workers)
+        close_pipes(workers)
     return merge_recordings(recordings)
 
 
@@ -118,15 +122,35 @@ def end(workers: Sequence[Worker]) -> None:
         worker.wait()
 
 
+def close_pipes(workers: Sequence[Worker]) -> None:
+    """Close what is left open of processes that have ended."""
+    for worker in workers:
+        for pipe in (worker.stdin, worker.stdout):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
+
+
 def start_worker() -> Worker:
-    """One more client process, which imports the suite that this process runs."""
+    """One more client process, which imports the suite that this process runs.
+
+    Raises:
+        SenderFailed: this process has no descriptors or memory for it.
+    """
     path = [str(IMPORT_ROOT), os.environ.get("PYTHONPATH", "")]
-    return subprocess.Popen(
-        [sys.executable, "-m", "perfgate.load.multiprocess"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(path)},
-    )
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", "perfgate.load.multiprocess"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(path)},
+        )
+    except OSError as error:
+        raise SenderFailed(
+            tried="start a client process",
+            seen=describe_error(error),
+            remedy=exhausted(error) or "look at the limits of this process",
+        ) from error
 
 
 def await_ready(worker: Worker) -> None:

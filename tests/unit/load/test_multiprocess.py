@@ -1,5 +1,6 @@
 """Several client processes: together they send what one process would send."""
 
+import errno
 import signal
 import subprocess
 import threading
@@ -8,7 +9,7 @@ import time
 import msgspec
 import pytest
 
-from perfgate.load import measurement
+from perfgate.load import measurement, multiprocess
 from perfgate.load.client import Sending, send
 from perfgate.load.measurement import measure
 from perfgate.load.multiprocess import (
@@ -96,6 +97,27 @@ def test_a_damaged_recording_is_an_error():
         sending = Sending(url="u", model="m")
         with pytest.raises(SenderFailed, match="no recording"):
             finish(worker, share(0, 1, requests, sending, 0))
+
+
+def test_a_process_that_cannot_start_is_named(engine, monkeypatch):
+    """Those that were started before it are ended."""
+    started = []
+
+    def popen(*arguments, **options):
+        if started:
+            raise OSError(errno.EMFILE, "Too many open files")
+        started.append(start(*arguments, **options))
+        return started[0]
+
+    start = subprocess.Popen
+    monkeypatch.setattr(multiprocess.subprocess, "Popen", popen)
+    requests = build_requests(WORKLOAD, 0, 1000)
+    settings = Sending(url=f"{engine.url}/v1/completions", model="fake")
+
+    with pytest.raises(SenderFailed, match="ulimit -n"):
+        send_with(2, requests, settings)
+
+    assert -signal.SIGKILL == started[0].returncode
 
 
 def test_requests_and_slots_are_dealt_out():
