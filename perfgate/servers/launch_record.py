@@ -24,7 +24,7 @@ class PortInUse(Failure):
 
 
 class RunDirectoryFull(Failure):
-    """The disk has no room for the server's log."""
+    """The server's log cannot be written, mostly for lack of room."""
 
 
 class PhaseTime(

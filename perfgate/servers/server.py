@@ -317,7 +317,7 @@ def launch(
 
     Raises:
         PortInUse: another process listens on the port.
-        RunDirectoryFull: there is no room for the log.
+        RunDirectoryFull: the log cannot be written.
         ServerExited: the command cannot be executed.
     """
     log = log_dir.resolve() / f"{plan.key}-{index}.log"
@@ -390,9 +390,13 @@ def _make_room(plan: LaunchPlan, log: Path) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_bytes(_header(plan))
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise _full(plan, log, describe_error(error)) from None
+        seen = describe_error(error)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise _full(plan, log, seen) from None
+        remedy = exhausted(error) or (
+            f"make {log.parent} writable, or use another --run-dir"
+        )
+        raise _no_log(plan, log, seen, remedy) from None
     free = _free_bytes(log.parent)
     if free < _MIN_FREE_BYTES:
         raise _full(plan, log, f"{free / 2**20:.1f} MiB free")
@@ -407,6 +411,12 @@ def _full(plan: LaunchPlan, log: Path, seen: str) -> RunDirectoryFull:
         f"free space in {log.parent}, or use another --run-dir; what was measured so "
         "far is unchanged"
     )
+    return _no_log(plan, log, seen, remedy)
+
+
+def _no_log(
+    plan: LaunchPlan, log: Path, seen: str, remedy: str
+) -> RunDirectoryFull:
     return RunDirectoryFull(
         f"opening the log of {plan.key} in {log.parent}", seen, remedy, log
     )

@@ -271,3 +271,13 @@ def test_full_disk(tmp_path: Path) -> None:
     (tmp_path / "fake-engine-0.log").symlink_to("/dev/full")
     with pytest.raises(RunDirectoryFull, match="free space in"):
         launch(fake_plan(), log_dir=tmp_path, index=0)
+
+
+def test_a_log_that_cannot_be_written_is_no_fault_of_the_command(
+    tmp_path: Path,
+) -> None:
+    """A file stands where the folder of logs should be."""
+    (tmp_path / "logs").touch()
+
+    with pytest.raises(RunDirectoryFull, match=r"make \S+/logs writable"):
+        launch(fake_plan(), log_dir=tmp_path / "logs", index=0)
