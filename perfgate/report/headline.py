@@ -67,9 +67,19 @@ def verdict_sentence(results: RunResults) -> str:
     if failed_servers:
         servers = formatting.count(len(failed_servers), "server")
         parts.append(f"{servers} failed to start")
-    if results.left_out and results.gate == "required":
-        parts.append("only part of the suite ran")
+    if results.gate != "advisory":
+        parts += _parts_missing_in_words(results)
     return f"{run_status.state(results)}: {'; '.join(parts)}"
+
+
+def _parts_missing_in_words(results: RunResults) -> list[str]:
+    """Why a run fails of which every row may have passed."""
+    parts = []
+    if results.left_out:
+        parts.append("only part of the suite ran")
+    if not results.is_whole:
+        parts.append("the run was cut off")
+    return parts
 
 
 def _nothing_in_words(results: RunResults) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 
 from perfgate.cases import Case
 from perfgate.foreign_text import printable
-from perfgate.judge.verdict import GREEN, Verdict, is_red
-from perfgate.report import diagnosis_text, verdict_text
+from perfgate.judge.verdict import GREEN, Verdict, is_red, unjudged
+from perfgate.report import diagnosis_text, notices, verdict_text
 from perfgate.results.diagnosis import Diagnosis
 from perfgate.results.gates import Gate
 from perfgate.results.group_verdict import GroupVerdict
@@ -76,6 +76,7 @@ def _other_entries(results: RunResults) -> dict[str, list[Any]]:
         "groups of rows": [_group(row) for row in results.group_verdicts],
         "servers": _failed_servers(results),
         "not measured": _not_measured(results),
+        "the run": _as_a_whole(results),
         "causes": diagnoses,
     }
 
@@ -99,13 +100,31 @@ def _not_measured(results: RunResults) -> list[Any]:
 
     entries = []
     kind = Skipped if results.gate == "advisory" else Failure
-    for case, reason in results.lacking.items():
+    reasons = dict(results.lacking)
+    for row in unjudged(results.cases, results.verdicts):
+        why = results.why_without_verdict(row)
+        reasons[row.id] = why or "it has neither a verdict nor a reason"
+    for case, reason in reasons.items():
         entry = TestCase(_text(case), classname="perfgate.not_measured")
         result = kind("no verdict")
         result.text = _text(reason)
         entry.result = [result]
         entries.append(entry)
     return entries
+
+
+def _as_a_whole(results: RunResults) -> list[Any]:
+    """A case that failed where the run is not whole, though each of its rows passed."""
+    from junitparser import Failure, TestCase
+
+    reasons = notices.failing_as_a_whole(results)
+    if not reasons:
+        return []
+    entry = TestCase("all of the suite", classname="perfgate.run")
+    failure = Failure("not whole")
+    failure.text = _text("\n".join(reasons))
+    entry.result = [failure]
+    return [entry]
 
 
 def _diagnosis(results: RunResults, row: Diagnosis) -> Any:

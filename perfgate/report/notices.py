@@ -37,6 +37,22 @@ def lacking(results: RunResults) -> list[str]:
     for reason, number in Counter(results.lacking.values()).items():
         cases = formatting.count(number, "case")
         lines.append(f"No verdict for {cases} ({consequence}): {reason}")
+    return lines + _lacking_as_a_whole(results, consequence)
+
+
+def failing_as_a_whole(results: RunResults) -> list[str]:
+    """What fails the run by its gate though each of its rows passed; a line each."""
+    if results.gate == "advisory":
+        return []
+    return [
+        *_lacking_as_a_whole(results, "fails the run"),
+        *ended_early(results),
+    ]
+
+
+def _lacking_as_a_whole(results: RunResults, consequence: str) -> list[str]:
+    """That parts of the suite did not run, or that nothing was compared."""
+    lines = []
     if results.left_out:
         parts = ", ".join(results.left_out)
         lines.append(

@@ -230,6 +230,7 @@ def workflow_commands(
     if environment.get("GITHUB_ACTIONS") != "true":
         return []
     lines = _start_commands(results)
+    lines += _whole_commands(results)[: MOST_ANNOTATIONS - len(lines)]
     lines += _group_commands(results)[: MOST_ANNOTATIONS - len(lines)]
     room = {"error": MOST_ANNOTATIONS - len(lines), "warning": MOST_ANNOTATIONS}
     hidden = []
@@ -260,6 +261,19 @@ def _start_commands(results: RunResults) -> list[str]:
     if results.is_empty:
         lines.append(_empty_command(results))
     return lines
+
+
+def _whole_commands(results: RunResults) -> list[str]:
+    """One annotation for what fails the run beside its rows: it is not whole."""
+    if results.is_empty or results.gate == "advisory":
+        return []
+    reasons = [*notices.lacking(results), *notices.ended_early(results)]
+    if run_status.missing(results):
+        reasons += results.skipped.values()
+    if not reasons:
+        return []
+    text = _escaped("\n".join(dict.fromkeys(reasons)))
+    return [f"::error title=perfgate lacks a part of the run::{text}"]
 
 
 def _empty_command(results: RunResults) -> str:

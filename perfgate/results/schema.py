@@ -285,14 +285,20 @@ class RunResults(
         """Cases without a verdict, a skip or a failed server."""
         answered = {row.case for row in self.verdicts}
         answered |= self.lacking.keys()
-        tests = "\n".join(self.skipped)
         cases = []
         for case in self.cases:
-            is_skipped = f"-{case.id}]" in tests
-            if case.id in answered or is_skipped or self._has_failed(case):
-                continue
-            cases.append(case)
+            if case.id not in answered and not self.why_without_verdict(case):
+                cases.append(case)
         return tuple(cases)
+
+    def why_without_verdict(self, case: Case) -> str:
+        """The skip or the failed server of a case; "" where there is neither."""
+        for test, reason in self.skipped.items():
+            if f"-{case.id}]" in test:
+                return reason
+        if self._has_failed(case):
+            return "a server of it failed to start"
+        return ""
 
     def _has_failed(self, case: Case) -> bool:
         """Whether a server of the case, or another build of it, failed."""

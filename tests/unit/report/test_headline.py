@@ -1,11 +1,15 @@
 """Headline: the result of a run, and what to look at first."""
 
+from xml.etree import ElementTree
+
 import msgspec
+import pytest
 
 from perfgate.errors import FailureRow
 from perfgate.judge.baseline_store import Store
 from perfgate.report import summary
 from perfgate.report.headline import attention, verdict_sentence
+from perfgate.report.junit import junit
 from perfgate.report.page import Report, build
 from tests.support import builders as m
 from tests.support.judged_runs import judged
@@ -129,3 +133,36 @@ def test_drift_is_counted(tmp_path):
         '<th scope="row">driver</th><td>590.9</td><td>580.1</td><td>1</td>'
         in text
     )
+
+
+@pytest.mark.parametrize("gate", ["required", "strict"])
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"left_out": ("test_memory.py",)}, "only part of the suite ran"),
+        ({"complete": False}, "the run was cut off"),
+    ],
+)
+def test_a_red_run_of_passed_rows_says_why(gate, changes, words):
+    """In the sentence, in an annotation and as a failed case of junit.xml."""
+    results = msgspec.structs.replace(judged("PASSED"), gate=gate, **changes)
+    tree = ElementTree.fromstring(junit(results))
+    commands = summary.workflow_commands(results, {"GITHUB_ACTIONS": "true"})
+    (failed,) = tree.iter("failure")
+
+    assert f"Red: 1 of 1 rows passed; {words}" == verdict_sentence(results)
+    assert ["::error"] == [line.partition(" ")[0] for line in commands]
+    assert words in commands[0].lower()
+    assert words in failed.text.lower()
+
+
+def test_an_advisory_run_need_not_be_whole():
+    """It fails by no more than its rows."""
+    results = msgspec.structs.replace(
+        judged("PASSED"), left_out=("test_memory.py",), complete=False
+    )
+    commands = summary.workflow_commands(results, {"GITHUB_ACTIONS": "true"})
+
+    assert "Green: 1 of 1 rows passed" == verdict_sentence(results)
+    assert not commands
+    assert "<failure" not in junit(results)

@@ -3,8 +3,10 @@
 from xml.etree import ElementTree
 
 import msgspec
+import pytest
 
 from perfgate.report.junit import junit
+from tests.support import builders
 from tests.support.judged_runs import judged
 
 
@@ -43,3 +45,33 @@ def test_junit_names_the_cause():
     assert cause == properties["cause"]
     assert f"cause: {cause}" in next(tree.iter("failure")).text
     assert '"cause"' not in junit(results)
+
+
+@pytest.mark.parametrize(
+    ("gate", "tag"), [("required", "failure"), ("advisory", "skipped")]
+)
+def test_a_case_without_a_verdict_has_its_reason(gate, tag):
+    """That of its skip, or that a server failed; else that there is none."""
+    results = judged("PASSED", "PASSED", "PASSED", "PASSED", "PASSED")
+    first, *_, last = results.cases
+    results = msgspec.structs.replace(
+        results,
+        gate=gate,
+        verdicts=results.verdicts[1:2],
+        skipped={f"tests/perf/test_a.py::test_b[x-{first.id}]": "no prompts"},
+        lacking={"other/batch-1/itl_median_ms": "no data set"},
+        failures={last.numerator.server.key: builders.DIED},
+        cases=(*results.cases[:3], last),
+    )
+    tree = ElementTree.fromstring(junit(results))
+    found = {}
+    for case in tree.iter("testcase"):
+        if case.get("classname") == "perfgate.not_measured":
+            found[case.get("name")] = case.find(tag).text
+
+    assert {
+        first.id: "no prompts",
+        results.cases[2].id: "it has neither a verdict nor a reason",
+        last.id: "a server of it failed to start",
+        "other/batch-1/itl_median_ms": "no data set",
+    } == found
