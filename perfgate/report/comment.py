@@ -9,9 +9,16 @@ from collections.abc import Sequence
 from typing import Final
 
 from perfgate import formatting
+from perfgate.foreign_text import one_line
 from perfgate.judge import run_status
 from perfgate.judge.verdict import GREEN
-from perfgate.report import diagnosis_text, losses, notices, questions
+from perfgate.report import (
+    diagnosis_text,
+    losses,
+    notices,
+    questions,
+    verdict_text,
+)
 from perfgate.report.headline import STATES, verdict_sentence
 from perfgate.report.questions import Answer
 from perfgate.report.summary import inert, table_row
@@ -23,6 +30,8 @@ MOST_LINES: Final = 40
 MOST_ROWS: Final = 12
 MOST_MOVED: Final = 4
 MOST_CAUSES: Final = 2
+MOST_FAILED: Final = 2
+MOST_INJECTED: Final = 2
 
 
 def markdown(results: RunResults, link: str = "") -> str:
@@ -34,12 +43,17 @@ def markdown(results: RunResults, link: str = "") -> str:
     sign = STATES[run_status.state(results)]
     lines = [MARKER, f"### {sign} {inert(verdict_sentence(results))}", ""]
     lines += _compared(results)
+    lines += _failed(results)
     moved = losses.lines(results)
     for line in moved[:MOST_MOVED]:
         lines.append(f"* {inert(line)}")
     lines += _causes(results)
-    for line in notices.injected(results):
+    injected = notices.injected(results)
+    for line in injected[:MOST_INJECTED]:
         lines.append(f"* {inert(line)}")
+    rest = len(injected) - MOST_INJECTED
+    if rest > 0:
+        lines.append(f"* INJECTED in {formatting.count(rest, 'more server')}")
     lines += _table(results)
     lines += ["", _link(results, link)]
     return "\n".join(lines) + "\n"
@@ -50,10 +64,22 @@ def _compared(results: RunResults) -> list[str]:
     against = "the stored baselines"
     if results.is_paired:
         against = "the base build, launched in turn"
-    lines = [f"Against {against}, on {results.hardware.place}."]
+    lines = [f"Against {against}, on {inert(results.hardware.place)}."]
     for line in notices.builds(results)[:MOST_CAUSES]:
         lines.append(f"* {inert(line)}")
     return [*lines, ""]
+
+
+def _failed(results: RunResults) -> list[str]:
+    """Why servers failed to start, and what rows show together that none does alone."""
+    texts = notices.failures(results)[:MOST_FAILED]
+    groups = run_status.red_groups(results)
+    if losses.moved(results):
+        groups = []
+    for row in groups[:MOST_FAILED]:
+        heading = verdict_text.group_heading(row)
+        texts.append(f"{row.outcome}: {heading}: {one_line(row.summary)}")
+    return [f"* {inert(text)}" for text in texts]
 
 
 def _causes(results: RunResults) -> list[str]:
@@ -106,7 +132,7 @@ def _counts(answers: Sequence[Answer], passed: int) -> list[str]:
     if more > 0:
         parts.append(f"{formatting.count(more, 'more row')} in the report")
     if passed:
-        parts.append(f"{passed} others passed")
+        parts.append(f"{formatting.count(passed, 'other')} passed")
     if not parts:
         return []
     return ["", f"{', '.join(parts)}."]

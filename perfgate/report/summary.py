@@ -44,7 +44,8 @@ def markdown(results: RunResults, store: Store | None) -> str:
     """The run as a page of Markdown: verdict, advice, the table, the context."""
     sign = STATES[run_status.state(results)]
     lines = [f"## {sign} {inert(verdict_sentence(results))}", ""]
-    lines += [f"Run `{results.run_id}` on {results.hardware.place}.", ""]
+    place = inert(results.hardware.place)
+    lines += [f"Run `{results.run_id}` on {place}.", ""]
     versions = other_versions(results, store)
     notes = [*notices.important(results), versions]
     for line in [*notes, terminal.in_common(results)]:

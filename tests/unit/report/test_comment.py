@@ -7,7 +7,7 @@ import pytest
 
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.run_status import judged_again
-from perfgate.report import comment
+from perfgate.report import comment, summary
 from perfgate.results.schema import load
 from tests.support import builders
 
@@ -73,3 +73,45 @@ def test_rows_that_are_only_reported_are_shown():
 
     assert "| question | load |" in text
     assert "on CPU (" in text
+
+
+def test_a_server_that_failed_and_a_group_of_rows_say_why():
+    """Where no row moved, nothing else of the comment would."""
+    text = text_of("h200x2-stalled/short-ladder")
+    failed = msgspec.structs.replace(
+        load(RUNS / "h200x2-stalled" / "short-ladder"),
+        failures={"vllm-other-tp1": builders.DIED},
+    )
+
+    assert "* REGRESSED: stalls, vllm-mixtral-8x7b-tp2-uniform, " in text
+    assert "2 of 5 repetitions did not count because of the server" in text
+    assert "1 other passed." in text
+    assert (
+        "* vllm-other-tp1 failed to start: the server died. To do: read its log"
+        in comment.markdown(failed)
+    )
+
+
+def test_it_stays_short_whatever_was_injected():
+    """A change in each of thirty servers is told of the first ones."""
+    results = load(RUNS / "h200x1-planted" / "eager" / "01")
+    first = next(row for row in results.launches if row.injected)
+    launches = tuple(
+        msgspec.structs.replace(first, server=f"vllm-m{number}-tp1")
+        for number in range(30)
+    )
+    text = comment.markdown(msgspec.structs.replace(results, launches=launches))
+
+    assert len(text.splitlines()) < comment.MOST_LINES
+    assert "* INJECTED in 28 more servers" in text
+
+
+def test_the_name_of_a_machine_is_inert():
+    """A tag and a line end in it are text, in the summary as in the comment."""
+    results = load(RUNS / "h200x1-planted" / "eager" / "01")
+    machine = msgspec.structs.replace(results.hardware, name="<img src=x>\n# A")
+    results = msgspec.structs.replace(results, hardware=machine)
+
+    for text in (comment.markdown(results), summary.markdown(results, None)):
+        assert "1x &lt;img src=x> # A" in text
+        assert "<img" not in text
