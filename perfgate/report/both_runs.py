@@ -37,7 +37,14 @@ class Pair:
     @property
     def is_lost(self) -> bool:
         """Whether the loss is more than the gate allows of this case."""
-        return self.after.allowed is not None and self.loss > self.after.allowed
+        if self.after.allowed is None or self.loss <= 0:
+            return False
+        changes = verdict_text.limits(self.after)
+        return any(_is_beyond(self.change, limit) for limit in changes)
+
+
+def _is_beyond(change: float, limit: float) -> bool:
+    return change * limit >= 0 and abs(change) > abs(limit)
 
 
 def pairs(first: RunResults, last: RunResults) -> list[Pair]:

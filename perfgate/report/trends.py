@@ -8,15 +8,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from perfgate import formatting
-from perfgate.cases import title
+from perfgate.cases import is_ratio, title
 from perfgate.history.series import Entry, HistoryError, change_points
-from perfgate.judge import run_status
+from perfgate.judge import run_status, wording
+from perfgate.judge.noise import log_loss
 from perfgate.judge.observation import hardware_label
+from perfgate.judge.verdict import Outcome
 from perfgate.load.metrics import METRICS
 from perfgate.report.compared import day_of
 from perfgate.report.figures.figure import Picture
 from perfgate.report.figures.trend import Trend, engine_version, trend
 from perfgate.report.questions import metric_name
+from perfgate.report.verdict_text import LARGEST_FALL
 from perfgate.results.schema import RunResults
 
 LAST_RUNS = 10  # over which the table says how far a case moved
@@ -156,12 +159,18 @@ def _row(case: str, entries: Sequence[Entry]) -> Row:
 
 def _level(entry: Entry, change: float) -> str:
     """Whether the newest value moved further than it may, and which way."""
-    if entry.allowed is None or abs(change) < entry.allowed:
-        return ""
     metric = METRICS.get(entry.metric)
-    if metric is None:
+    if entry.allowed is None or metric is None:
         return ""
-    is_better = (change > 0) == (metric.better == "higher")
+    higher = metric.better == "higher"
+    loss = min(entry.allowed, LARGEST_FALL) if higher else entry.allowed
+    fall, rise = wording.limits(log_loss(loss, higher), higher, True)
+    if fall < change < rise:
+        return ""
+    is_better = (change > 0) == higher
+    if is_ratio(entry.case):
+        # Which side moved is unknown here, so that its size is a loss.
+        is_better = entry.outcome == Outcome.IMPROVED
     return "pass" if is_better else "fail"
 
 

@@ -46,11 +46,11 @@ def change(verdict: Verdict) -> str:
     """The change in words: "-3.5 % (slower)"; of NOT_EXCLUDED also "may be -7.9 %"."""
     if verdict.change is None:
         return "-"
-    extra = formatting.extra_digits(verdict.change, _limits(verdict))
+    extra = formatting.extra_digits(verdict.change, limits(verdict))
     text = formatting.change_in_words(verdict.change, verdict.unit, extra)
     if verdict.outcome is Outcome.NOT_EXCLUDED and verdict.excluded:
         possible = _signed_loss(verdict, verdict.excluded)
-        extra = formatting.extra_digits(possible, _limits(verdict))
+        extra = formatting.extra_digits(possible, limits(verdict))
         text += f", may be {formatting.signed_percent(possible, extra)}"
     return text
 
@@ -59,7 +59,7 @@ def short_change(verdict: Verdict) -> str:
     """The change alone: "-3.5 %"."""
     if verdict.change is None:
         return "-"
-    extra = formatting.extra_digits(verdict.change, _limits(verdict))
+    extra = formatting.extra_digits(verdict.change, limits(verdict))
     text = formatting.change_in_words(verdict.change, verdict.unit, extra)
     number, _, _ = text.partition(" (")
     return number
@@ -70,19 +70,19 @@ def allowed(verdict: Verdict) -> str:
 
     A loss beyond it never passed: the smaller of threshold and ceiling.
     """
-    limits = _limits(verdict)
-    if not limits:
+    changes = limits(verdict)
+    if not changes:
         return "-"
     if verdict.change is None:
         return formatting.percent(verdict.threshold or 0.0)
-    extra = formatting.extra_digits(verdict.change, limits)
+    extra = formatting.extra_digits(verdict.change, changes)
     if verdict.outcome is Outcome.NOT_EXCLUDED and verdict.excluded:
         possible = _signed_loss(verdict, verdict.excluded)
-        extra = max(extra, formatting.extra_digits(possible, limits))
-    return wording.threshold(limits, extra)
+        extra = max(extra, formatting.extra_digits(possible, changes))
+    return wording.threshold(changes, extra)
 
 
-def _limits(verdict: Verdict) -> tuple[float, ...]:
+def limits(verdict: Verdict) -> tuple[float, ...]:
     """The changes, as fractions, that decide; none where nothing was compared."""
     loss = verdict.allowed
     if loss is None:

@@ -78,3 +78,38 @@ def test_it_fits_the_terminal(width):
     lines = told(*runs(*[-0.1] * 9), width=width).splitlines()
 
     assert max(map(len, lines)) <= width
+
+
+@pytest.mark.parametrize(
+    ("metric", "change", "is_lost"),
+    [
+        ("itl_median_ms", -0.17, True),
+        ("itl_median_ms", -0.16, False),
+        ("itl_median_ms", 0.19, False),
+        ("output_throughput", 0.24, False),
+        ("output_throughput", 0.26, True),
+        ("output_throughput", -0.19, False),
+    ],
+)
+def test_a_ratio_is_lost_beyond_what_is_shown_as_allowed(
+    metric, change, is_lost
+):
+    """20 % of a latency are -16.7 % / +20 %, and of a rate -20 % / +25 %."""
+    (before,) = judged("PASSED").verdicts
+    row = msgspec.structs.replace(
+        before,
+        case=f"vllm-a-tp1--over--vllm-b-tp1/batch-1/{metric}",
+        metric=metric,
+        unit="x",
+        allowed=0.2,
+        change=change,
+        value=before.value * (1 + change),
+    )
+    (pair,) = both_runs.pairs(
+        *[
+            msgspec.structs.replace(judged("PASSED"), verdicts=(one,))
+            for one in (msgspec.structs.replace(row, value=1000.0), row)
+        ]
+    )
+
+    assert is_lost == pair.is_lost

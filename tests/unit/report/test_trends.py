@@ -1,6 +1,7 @@
 """Trends: cases of the history with their change points, as figures."""
 
 import msgspec
+import pytest
 
 from perfgate.history.series import Entry
 from perfgate.judge.verdict import Outcome
@@ -149,3 +150,22 @@ def test_only_the_first_cases_have_charts(monkeypatch):
 
     assert 1 == page.count('class="plot"')
     assert "The first 1 of the table" in page
+
+
+@pytest.mark.parametrize(
+    ("outcome", "level"),
+    [("REGRESSED", "fail"), ("PASSED", "fail"), ("IMPROVED", "pass")],
+)
+@pytest.mark.parametrize("value", [1.3, 0.8])
+def test_a_ratio_has_no_better_way(outcome, level, value):
+    """It is worse whichever way it moved, but where its sides showed a gain."""
+    ratio = "vllm-a-tp1--over--vllm-b-tp1/batch-1/itl_median_ms"
+    before, now = (
+        msgspec.structs.replace(
+            entry(number, ratio, value=size), allowed=0.2, outcome=outcome
+        )
+        for number, size in ((1, 1.0), (2, value))
+    )
+    (row,) = trends.table(trends.by_case([before, now], None))
+
+    assert level == row.level
