@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from string import ascii_uppercase
 
 from perfgate import formatting
 from perfgate.engines.injection import format_injection
@@ -60,7 +61,12 @@ def run_name(number: int, runs: int) -> str:
     """The short name of a run on a page: "run A", "run B", and the last one "this run"."""
     if number == runs - 1:
         return THIS_RUN
-    return f"run {chr(ord('A') + number)}"
+    letters = ""
+    while number >= 0:
+        number, letter = divmod(number, len(ascii_uppercase))
+        letters = ascii_uppercase[letter] + letters
+        number -= 1
+    return f"run {letters}"
 
 
 def day_of(started: str) -> str:

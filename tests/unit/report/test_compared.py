@@ -72,3 +72,10 @@ def test_facts_of_one_side_leave_a_dash():
     sides = [compared.Side("a", {"engine": "x"}), compared.Side("b", {})]
 
     assert [("engine", "x", "-")] == compared.table(sides)
+
+
+def test_more_runs_than_letters_have_names():
+    """Of two letters, as columns of a spreadsheet."""
+    names = [compared.run_name(number, 60) for number in (25, 26, 52, 59)]
+
+    assert ["run Z", "run AA", "run BA", "this run"] == names
