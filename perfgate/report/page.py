@@ -160,8 +160,17 @@ def rows(report: Report) -> list[dict[str, Any]]:
     for case_id, row in _latest_verdicts(report).items():
         if case_id in case_ids:
             verdicts = [verdicts.get(case_id) for verdicts in by_run]
-            table.append(_row(row, verdicts))
+            table.append(_row(row, verdicts) | _owner(row, verdicts))
     return table
+
+
+def _owner(row: Verdict, by_run: Sequence[Verdict | None]) -> dict[str, str]:
+    """The run that a verdict is of, where the last one has none."""
+    if by_run[-1] is not None:
+        return {"of": ""}
+    numbers = [n for n, verdict in enumerate(by_run) if verdict is not None]
+    name = compared.run_name(numbers[0], len(by_run))
+    return {"of": name, "label": f"{verdict_text.outcome(row)}, {name}"}
 
 
 def _verdicts_by_case(run: RunResults) -> dict[str, Verdict]:
@@ -209,11 +218,16 @@ def _row(row: Verdict, by_run: Sequence[Verdict | None]) -> dict[str, Any]:
         "change": verdict_text.change(row),
         "change_sort": _sort_key(row.change),
         "allowed": verdict_text.allowed(row),
-        "allowed_sort": _sort_key(row.threshold),
+        "allowed_sort": _sort_key(_limit(row)),
         "between": trend_text,
         "between_sort": _sort_key(trend),
         "message": verdict_text.render(row),
     }
+
+
+def _limit(row: Verdict) -> float | None:
+    """The loss that is shown as allowed."""
+    return row.threshold if row.allowed is None else row.allowed
 
 
 def _change_over_runs(by_run: Sequence[Verdict | None]) -> float | None:

@@ -1,5 +1,6 @@
 """The page in a real browser: no script errors, sorting, filters, keyboard, figures."""
 
+import msgspec
 import pytest
 
 from perfgate.history.series import entries_of
@@ -87,6 +88,44 @@ def test_rows_are_filtered(page):
     page.locator("#find").fill("")
     page.locator("#which").select_option("@attention")
     assert ["✗ REGRESSED", "? INCONCLUSIVE"] == first_cells(page)
+
+
+def test_what_another_run_alone_has_is_marked_as_its(browser, tmp_path):
+    """It needs no attention in this run, whose verdict it is not."""
+    before = judged("PASSED", "REGRESSED", run_id="20260601-120000-1")
+    now = judged("PASSED", run_id="20260602-120000-1")
+    path = tmp_path / "report.html"
+    path.write_text(build(Report([before, now])), encoding="utf-8")
+    page = browsers.opened(browser, path, "light")
+
+    assert ["✓ PASSED", "✗ REGRESSED, run A"] == first_cells(page)
+    page.locator("#which").select_option("@attention")
+    assert [] == first_cells(page)
+    page.close()
+
+
+def test_columns_are_sorted_by_what_they_show(browser, tmp_path):
+    """By the ceiling where it is the smaller limit; E4 stands before E19."""
+    results = judged("PASSED", "PASSED")
+    wide, narrow = results.verdicts
+    rows = (
+        msgspec.structs.replace(
+            wide, experiment="E19", threshold=0.3, allowed=0.05
+        ),
+        msgspec.structs.replace(
+            narrow, experiment="E4", threshold=0.1, allowed=0.1
+        ),
+    )
+    results = msgspec.structs.replace(results, verdicts=rows)
+    path = tmp_path / "report.html"
+    path.write_text(build(Report([results])), encoding="utf-8")
+    page = browsers.opened(browser, path, "light")
+
+    page.get_by_role("button", name="allowed").click()
+    assert ["-5.0 %", "-10.0 %"] == first_cells(page, 7)
+    page.get_by_role("button", name="test").click()
+    assert ["E4", "E19"] == first_cells(page, 1)
+    page.close()
 
 
 def test_figures_have_names_and_descriptions(page):
