@@ -39,7 +39,8 @@ _SECRET_NAME = (
 _SECRET_VARIABLE = rf"(?:{_SECRET_NAME}|(?:[A-Z0-9]+_)+KEY)"
 # What no secret is, whatever its name says.
 _PLAIN_SETTING = re.compile(r"(?i)\d{0,4}|true|false|none|auto")
-_SECRET_OPTION = r"--(?:[a-z]+-)*(?:api-key|token|password|secret)"
+# vLLM takes an option with underscores, too.
+_SECRET_OPTION = r"--(?:[a-z]+[-_])*(?:api[-_]key|token|password|secret)"
 _NAMED_SECRET = re.compile(f"^{_SECRET_NAME}$", re.IGNORECASE)
 _NAMED_VARIABLE = re.compile(f"^{_SECRET_VARIABLE}$", re.IGNORECASE)
 SHORTEST_SECRET = 8
@@ -150,15 +151,17 @@ def without_secrets(
 
 
 def shown_arguments(arguments: Sequence[str]) -> tuple[str, ...]:
-    """A command's arguments without secrets, also such that the one before names."""
+    """A command's arguments without secrets, also such that an option before names.
+
+    vLLM's --api-key takes several, so that all up to the next option are secret.
+    """
     shown = []
-    option = ""
-    for argument in arguments:
-        if re.fullmatch(_SECRET_OPTION, option):
-            shown.append(MASK)
-        else:
-            shown.append(without_secrets(argument))
-        option = argument
+    is_secret = False
+    for number, argument in enumerate(arguments):
+        before = arguments[number - 1] if number else ""
+        is_named = re.fullmatch(_SECRET_OPTION, before) is not None
+        is_secret = is_named or (is_secret and not argument.startswith("-"))
+        shown.append(MASK if is_secret else without_secrets(argument))
     return tuple(shown)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from perfgate.errors import Failure
-from perfgate.foreign_text import secret_value, shown_arguments
+from perfgate.foreign_text import MASK, secret_value, shown_arguments
 
 _VALUES: dict[tuple[str, str], str] = {}
 """(variable or argument before it, what is shown) -> the value."""
@@ -49,21 +49,28 @@ def hidden_arguments(arguments: Sequence[str]) -> tuple[str, ...]:
         SecretTwice: a secret has another value than before.
     """
     all_shown = shown_arguments(arguments)
-    before = ""
-    for shown, value in zip(all_shown, arguments, strict=True):
-        _keep(before, shown, value)
-        before = shown
+    names = _names(all_shown)
+    for name, shown, value in zip(names, all_shown, arguments, strict=True):
+        _keep(name, shown, value)
     return all_shown
 
 
 def revealed_arguments(all_shown: Sequence[str]) -> tuple[str, ...]:
     """Arguments as the engine gets them."""
     arguments = []
-    before = ""
-    for shown in all_shown:
-        arguments.append(_VALUES.get((before, shown), shown))
-        before = shown
+    for name, shown in zip(_names(all_shown), all_shown, strict=True):
+        arguments.append(_VALUES.get((name, shown), shown))
     return tuple(arguments)
+
+
+def _names(all_shown: Sequence[str]) -> list[str]:
+    """What names each argument: the one before it; of several secrets all of these."""
+    names = []
+    name = ""
+    for shown in all_shown:
+        names.append(name)
+        name = f"{name} {MASK}" if shown == MASK else shown
+    return names
 
 
 def _keep(name: str, shown: str, value: str) -> None:

@@ -434,7 +434,8 @@ def _port_in_use(plan: LaunchPlan, holders: dict[int, str]) -> PortInUse:
 
 def _command(plan: LaunchPlan) -> str:
     env = [f"{name}={shlex.quote(value)}" for name, value in plan.env]
-    command = " ".join([*env, shlex.join(plan.argv)])
+    argv = foreign_text.shown_arguments(plan.argv)
+    command = " ".join([*env, shlex.join(argv)])
     return foreign_text.without_secrets(command)
 
 

@@ -121,6 +121,22 @@ def test_values_of_variables_and_arguments():
     )
 
 
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        ("--api_key abc --port 1", "--api_key *** --port 1"),
+        ("--api_key=abc --port 1", "--api_key=*** --port 1"),
+        ("--api-key abc def --port 1", "--api-key *** *** --port 1"),
+        ("--api-key abc def", "--api-key *** ***"),
+        ("--admin_api-key -abc", "--admin_api-key ***"),
+        ("--max-tokens 5", "--max-tokens 5"),
+    ],
+)
+def test_options_of_secrets_are_spelt_in_several_ways(arguments, shown):
+    """With underscores, and with several keys behind it: vLLM takes both."""
+    assert shown.split() == list(shown_arguments(arguments.split()))
+
+
 def test_a_failure_quotes_nothing_that_is_obeyed():
     """Each field is cleaned where the failure is made."""
     failure = Failure(

@@ -87,3 +87,19 @@ def test_arguments_are_kept_from_files_too():
         "1",
     ) == config.extra_args
     assert arguments == config.arguments()
+
+
+def test_several_keys_of_one_option_are_kept_apart():
+    """Each is hidden, and the engine has them in their order."""
+    arguments = (
+        "--api_key",
+        "first-11",
+        "second-22",
+        "third-33",
+        "--seed",
+        "1",
+    )
+    config = server(arguments=arguments)
+
+    assert ("--api_key", *["***"] * 3, "--seed", "1") == config.extra_args
+    assert arguments == config.arguments()
