@@ -126,7 +126,8 @@ def printed(grid: Table | Text, width: int, terminal: bool = False) -> str:
         file=output,
         width=width,
         force_terminal=terminal,
-        no_color=not terminal,
+        # None looks at NO_COLOR.
+        no_color=None if terminal else True,
         highlight=False,
         # A name may hold brackets or colons.
         markup=False,

@@ -265,3 +265,13 @@ def test_a_name_is_shown_as_it_is(name, everything):
     text = report.table(run, 200, False, everything)
 
     assert 2 == text.count(name)
+
+
+@pytest.mark.parametrize("no_color", ["", "1"])
+def test_no_color_is_obeyed(no_color, monkeypatch):
+    """Where it is set a terminal shows no colours, either."""
+    monkeypatch.setenv("NO_COLOR", no_color)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    text = report.printed(Text("worse", style="red"), 80, terminal=True)
+
+    assert ("worse" == text) == bool(no_color)
