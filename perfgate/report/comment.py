@@ -71,15 +71,15 @@ def _compared(results: RunResults) -> list[str]:
 
 
 def _failed(results: RunResults) -> list[str]:
-    """Why servers failed to start, and what rows show together that none does alone."""
-    texts = notices.failures(results)[:MOST_FAILED]
+    """Failed servers, a cut, and what rows show together that none does alone."""
+    texts = [*notices.failures(results), *notices.ended_early(results)[:1]]
     groups = run_status.red_groups(results)
     if losses.moved(results):
         groups = []
-    for row in groups[:MOST_FAILED]:
+    for row in groups:
         heading = verdict_text.group_heading(row)
         texts.append(f"{row.outcome}: {heading}: {one_line(row.summary)}")
-    return [f"* {inert(text)}" for text in texts]
+    return [f"* {inert(text)}" for text in texts[:MOST_FAILED]]
 
 
 def _causes(results: RunResults) -> list[str]:

@@ -345,6 +345,7 @@ def important(results: RunResults) -> list[str]:
     """The lines before the verdicts on a page."""
     return [
         *failures(results),
+        *ended_early(results),
         *faults(results),
         *not_counted(results),
         *unchecked(results),

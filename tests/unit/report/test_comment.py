@@ -8,6 +8,7 @@ import pytest
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.run_status import judged_again
 from perfgate.report import comment, summary
+from perfgate.report.page import Report, build
 from perfgate.results.schema import load
 from tests.support import builders
 
@@ -115,3 +116,17 @@ def test_the_name_of_a_machine_is_inert():
     for text in (comment.markdown(results), summary.markdown(results, None)):
         assert "1x &lt;img src=x> # A" in text
         assert "<img" not in text
+
+
+def test_a_run_that_was_cut_off_says_so():
+    """In the comment, the summary and the page, whatever its gate."""
+    results = load(RUNS / "h200x1-20261125a")
+
+    for text in (
+        comment.markdown(results),
+        summary.markdown(results, None),
+        build(Report([results])),
+    ):
+        assert (
+            "The run was cut off in launch 1 of sglang-mixtral-8x7b-tp1" in text
+        )
