@@ -8,13 +8,17 @@ memory and its start-up.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from perfgate.engines import registry
 from perfgate.engines.base import ServerConfig
+from perfgate.errors import Failure
 from perfgate.load.metrics import family_of
 from perfgate.load.workload import Arrivals, Workload
+from perfgate.models import catalogue
+from perfgate.models.catalogue import BYTES_PER_PARAMETER
 from perfgate.models.stated_routing import StatedRouting
 
 GateMode = Literal["hard", "report"]
@@ -193,6 +197,88 @@ class Case(
         if self.denominator is None:
             return (self.numerator,)
         return self.numerator, self.denominator
+
+
+class BadCase(Failure):
+    """A case that a test or a hook made and that could not be read again in a run."""
+
+
+def checked(case: Any) -> Case:
+    """A case that a test or a hook made, as it is read again in the data of its run.
+
+    Raises:
+        BadCase: it is none, a field has the wrong type or value, or a name cannot be a
+            file's. UnknownEngine, UnknownModel: its server cannot be launched.
+    """
+    if not isinstance(case, Case):
+        raise BadCase(
+            tried="asking for a case",
+            seen=f"it is a {type(case).__name__}: {case!r}",
+            remedy="give what study.value or study.ratio returns, or a perfgate.cases.Case",
+        )
+    try:
+        valid = msgspec.convert(msgspec.to_builtins(case), Case)
+    except (msgspec.ValidationError, TypeError, ValueError) as error:
+        raise BadCase(
+            tried=f"asking for a case of {case.metric}",
+            seen=str(error).replace("$.", ""),
+            remedy="correct this field of the case, its server or its workload",
+        ) from None
+    for load in valid.loads:
+        check_server(load.server)
+        check_name(load.workload_name, f"the workload {load.workload_name}")
+    check_name(valid.metric, f"the metric {valid.metric!r}")
+    return valid
+
+
+def check_server(server: ServerConfig) -> None:
+    """Refuse a server that a test or a hook made and that nothing can launch.
+
+    Raises:
+        BadCase: a field has an unknown value, or its name cannot be a file's.
+            UnknownEngine, UnknownModel: there is none of that name.
+    """
+    registry.lookup(server.engine)
+    catalogue.lookup(server.model)
+    check_name(server.key, f"the server {server.key}")
+    known = {"device": ("cpu", "cuda"), "dtype": tuple(BYTES_PER_PARAMETER)}
+    for name, values in known.items():
+        if getattr(server, name) not in values:
+            raise BadCase(
+                tried=f"asking for the server {server.key}",
+                seen=f"{name} is {getattr(server, name)!r}",
+                remedy=f"use one of {', '.join(values)}",
+            )
+    if min(server.tensor_parallel_size, server.data_parallel_size) < 1:
+        raise BadCase(
+            tried=f"asking for the server {server.key}",
+            seen="it has less than one rank",
+            remedy="give tensor_parallel_size and data_parallel_size of 1 or more",
+        )
+
+
+def check_name(name: str, what: str) -> None:
+    """Refuse a name that separates the parts of a case's id, or is none.
+
+    Args:
+        what: it names, for the message.
+
+    Raises:
+        BadCase: it is empty, or has a "/" or "--over--" in it.
+    """
+    for separator in ("/", RATIO_SEPARATOR):
+        if separator in name:
+            raise BadCase(
+                tried=f"naming {what}",
+                seen=f"{separator!r} separates the parts of a case's id, and its folders",
+                remedy="use letters, digits, -, _ and . in names",
+            )
+    if not name:
+        raise BadCase(
+            tried=f"naming {what}",
+            seen="the name is empty",
+            remedy="give a name",
+        )
 
 
 class CaseId(NamedTuple):

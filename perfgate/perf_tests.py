@@ -23,8 +23,9 @@ import msgspec
 import pytest
 
 from perfgate import formatting
-from perfgate.cases import Case
+from perfgate.cases import BadCase, Case, checked
 from perfgate.config import other_plugins
+from perfgate.engines.registry import UnknownEngine
 from perfgate.errors import Failure
 from perfgate.fixtures import (
     SESSION,
@@ -33,6 +34,7 @@ from perfgate.fixtures import (
     forget_collected_verdicts,
 )
 from perfgate.load.metrics import METRICS
+from perfgate.models.catalogue import UnknownModel
 from perfgate.run import interrupts, units
 from perfgate.run.session import PerfSession
 from perfgate.run.unused import Question
@@ -225,21 +227,33 @@ def _asked(
     known: Collection[str] = (),
 ) -> list[Case]:
     """The cases of a question that are not known, as hooks leave them."""
-    cases = _new_cases(question(subject), known)
-    metafunc.config.hook.pytest_perfgate_cases(
-        subject=subject, question=metafunc.function.__name__, cases=cases
-    )
-    return cases
+    asked = None
+    with contextlib.suppress(SingleModel):
+        asked = question(subject)
+        if not isinstance(asked, Iterable):
+            raise _refusal(
+                metafunc,
+                f"its question {question.__name__} returns {asked!r}, and no cases; yield them",
+            )
+    try:
+        cases = _new_cases(asked or (), known)
+        metafunc.config.hook.pytest_perfgate_cases(
+            subject=subject, question=metafunc.function.__name__, cases=cases
+        )
+        return [checked(case) for case in cases]
+    except (BadCase, UnknownEngine, UnknownModel) as failure:
+        raise _refusal(metafunc, str(failure)) from failure
 
 
-def _new_cases(cases: Iterable[Case], known: Collection[str]) -> list[Case]:
+def _new_cases(cases: Iterable[Any], known: Collection[str]) -> list[Case]:
     """The cases that no other pair has asked yet: two pairs may share a model.
 
     A question about a pair ends where a model is measured alone.
     """
     new = []
     with contextlib.suppress(SingleModel):
-        for case in cases:
+        for row in cases:
+            case = checked(row)
             if case.id not in known:
                 new.append(case)
     return new

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -324,14 +324,49 @@ def _gpu_hint(unknown: Sequence[str], study: StudyFile) -> str:
 
 def _register_additions(config: pytest.Config) -> None:
     """Register the engines, models and metrics that hooks add."""
+    from perfgate.cases import check_name
     from perfgate.engines import registry
+    from perfgate.engines.base import Engine
     from perfgate.load import metrics
     from perfgate.models import catalogue
 
-    for engines in config.hook.pytest_perfgate_engines(config=config):
-        for engine in engines:
-            registry.register(engine)
-    for models in config.hook.pytest_perfgate_models(config=config):
-        catalogue.register(models)
-    for additions in config.hook.pytest_perfgate_metrics(config=config):
-        metrics.register(additions)
+    for engine in _additions(config, "pytest_perfgate_engines", Engine):
+        _check_engine_name(engine.name)
+        registry.register(engine)
+    for model in _additions(config, "pytest_perfgate_models", catalogue.Model):
+        check_name(model.name, f"the model {model.name!r}")
+        catalogue.register([model])
+    kinds = metrics.Metric, metrics.CustomMetric
+    metrics.register(_additions(config, "pytest_perfgate_metrics", *kinds))
+
+
+def _additions(config: pytest.Config, name: str, *kinds: type) -> Iterator[Any]:
+    """What all hooks of a name return, each of these kinds.
+
+    Raises:
+        Failure: a hook returns no list, or something else in it; its files are named.
+    """
+    from perfgate.foreign_text import one_line
+
+    hook = getattr(config.hook, name)
+    for returned in hook(config=config):
+        rows = [*returned] if isinstance(returned, Iterable) else [None]
+        if not all(isinstance(row, kinds) for row in rows):
+            files = [impl.plugin_name for impl in hook.get_hookimpls()]
+            wanted = " or ".join(kind.__name__ for kind in kinds)
+            raise Failure(
+                tried=f"calling {name} of {', '.join(files)}",
+                seen=f"it returns {one_line(repr(returned), 100)}",
+                remedy=f"return a list, each of whose entries is of the kind {wanted}",
+            )
+        yield from rows
+
+
+def _check_engine_name(name: str) -> None:
+    """Refuse a name that no variable can have, and that a server's name would cut."""
+    if not name.isidentifier():
+        raise Failure(
+            tried=f"registering the engine {name!r}",
+            seen="the name has other characters than letters, digits and _",
+            remedy="choose another one, such as vllm_fork",
+        )

@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args
 import msgspec
 
 from perfgate import formatting
-from perfgate.errors import Failure
+from perfgate.errors import Failure, describe_error
 from perfgate.load import formulas
 from perfgate.load.formulas import (
     CompletedRequests,
@@ -785,16 +785,38 @@ def register(metrics: Iterable[CustomMetric | Metric]) -> None:
 
     Raises:
         BadMetric: the name is that of a built-in metric, or of another custom one with
-            another definition; or the family does not exist.
+            another definition; the family does not exist; or it is no metric, or a
+            field of it has the wrong type or value.
     """
     for declared in metrics:
         custom = declared
         if isinstance(custom, Metric):
             custom = CustomMetric(custom)
-        metric = _validate(custom.metric)
+        metric = _validate(_typed(custom))
         METRICS[metric.name] = metric
         if custom.compute is not None or metric.name not in CUSTOM:
             CUSTOM[metric.name] = CustomMetric(metric, custom.compute)
+
+
+def _typed(custom: Any) -> Metric:
+    """The metric of a declaration, whose fields are as a run can be read with."""
+    metric = getattr(custom, "metric", custom)
+    if not isinstance(custom, CustomMetric) or not isinstance(metric, Metric):
+        raise BadMetric(
+            tried="declaring a metric",
+            seen=f"it is a {type(metric).__name__}: {metric!r}",
+            remedy="give a Metric or a CustomMetric of perfgate.load.metrics",
+        )
+    if metric.family not in FAMILIES:
+        return metric  # it is refused with the families that there are
+    try:
+        return msgspec.convert(msgspec.to_builtins(metric), Metric)
+    except (msgspec.ValidationError, TypeError) as error:
+        raise BadMetric(
+            tried=f"declaring the metric {metric.name}",
+            seen=str(error).replace("$.", ""),
+            remedy='correct this field; better is "higher" or "lower"',
+        ) from None
 
 
 def _validate(metric: Metric) -> Metric:
@@ -833,7 +855,40 @@ def computed(rows: Sequence[Any], duration_s: float) -> dict[str, float]:
     for name, custom in CUSTOM.items():
         if custom.compute is None:
             continue
-        value = custom.compute(rows, duration_s)
+        value = _value(name, custom.compute, rows, duration_s)
         if value is not None and math.isfinite(value):
-            values[name] = float(value)
+            values[name] = value
     return values
+
+
+def _value(
+    name: str,
+    compute: Callable[[Sequence[Any], float], float | None],
+    rows: Sequence[Any],
+    duration_s: float,
+) -> float | None:
+    """What a function of a plugin returns.
+
+    Raises:
+        BadMetric: it raised an exception, or returned what is no number.
+    """
+    try:
+        value = compute(rows, duration_s)
+        if isinstance(value, str):
+            raise TypeError(f"it returned the text {value!r}")
+        return None if value is None else float(value)
+    except Exception as error:  # whatever a plugin does
+        raise BadMetric(
+            tried=f"computing the metric {name} by {_place(compute)}",
+            seen=describe_error(error),
+            remedy="return a number, or None where the repetition has no such value",
+        ) from error
+
+
+def _place(function: Any) -> str:
+    """File, line and name of a plugin's function, as far as it has them."""
+    name = getattr(function, "__qualname__", repr(function))
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return str(name)
+    return f"{name} ({code.co_filename}:{code.co_firstlineno})"

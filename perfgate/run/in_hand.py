@@ -8,6 +8,7 @@ whatever happens.
 from __future__ import annotations
 
 import math
+import numbers
 import statistics
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
@@ -16,8 +17,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from perfgate import formatting
-from perfgate.cases import Case, Load
-from perfgate.engines import registry
+from perfgate.cases import Case, Load, check_server, checked
 from perfgate.engines.base import ServerConfig
 from perfgate.errors import Failure
 from perfgate.judge.verdict import Verdict
@@ -136,7 +136,7 @@ class Hand:
         if isinstance(model, str):
             fields["model"] = lookup(model).name
         config = _convert(fields, ServerConfig, "perf_server")
-        registry.lookup(config.engine)
+        check_server(config)
         return config
 
     def server(self, config: ServerConfig) -> ServerInHand:
@@ -171,6 +171,12 @@ class Hand:
             workload = self._study.workload(workload)
         if not isinstance(workload, Workload):
             workload = make_workload(workload or "own", fields)
+        elif fields:
+            raise BadRequest(
+                tried=f"calling perf_load for the workload {workload.name}",
+                seen=f"it is whole, and has fields beside it: {', '.join(fields)}",
+                remedy="put them into it: msgspec.structs.replace(workload, ...)",
+            )
         row = self._campaign().load(server.config, workload)
         return LoadInHand(
             server=server, workload=workload, repetitions=row.repetitions
@@ -198,7 +204,8 @@ class Hand:
         Raises:
             BadRequest: it is not a positive, finite number.
         """
-        if not (math.isfinite(value) and value > 0):
+        is_number = isinstance(value, numbers.Real) and math.isfinite(value)
+        if not (is_number and value > 0):
             raise BadRequest(
                 tried=f"judging {metric} of {server.config.key}",
                 seen=f"its value is {value!r}",
@@ -214,12 +221,12 @@ class Hand:
         own_metric = Metric(
             name=metric, unit=unit, better=better, definition=definition
         )
-        register([own_metric])
-        self._campaign().note_number(server.config, own_metric, value)
         load = Load(server=server.config)
-        return self._judge(
-            Case(experiment=EXPERIMENT, metric=metric, numerator=load)
-        )
+        case = Case(experiment=EXPERIMENT, metric=metric, numerator=load)
+        checked(case)
+        register([own_metric])
+        self._campaign().note_number(server.config, own_metric, float(value))
+        return self._judge(case)
 
     def _judge(self, case: Case) -> Verdict:
         if case.metric not in METRICS:
@@ -231,7 +238,7 @@ class Hand:
                     f"{', '.join(sorted(METRICS))}, or give value=, unit= and server="
                 ),
             )
-        case = self._judged.apply(case)
+        case = self._judged.apply(checked(case))
         self._expect(case)
         campaign = self._campaign()
         campaign.adopt(case)

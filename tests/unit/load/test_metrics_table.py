@@ -110,3 +110,44 @@ def test_what_is_no_number_is_no_value(value):
     register([CustomMetric(LONGEST, lambda _rows, _duration_s: value)])
 
     assert {} == metrics.computed([], 2.0)
+
+
+@pytest.mark.parametrize(
+    ("declared", "said"),
+    [
+        (msgspec.structs.replace(LONGEST, better="smaller"), "at `better`"),
+        (msgspec.structs.replace(LONGEST, unit=None), "at `unit`"),
+        ("longest_gap_ms", "it is a str"),
+        (CustomMetric("longest_gap_ms"), "it is a str"),
+    ],
+)
+def test_a_declaration_that_no_run_could_hold_is_refused(declared, said):
+    """Its run could not be read again, and another word than higher was lower."""
+    with pytest.raises(BadMetric, match=said):
+        register([declared])
+
+
+@pytest.mark.parametrize("given", ["fast", [1.0], object()])
+def test_what_is_no_number_names_the_function(given):
+    """The metric, and the file and line of the function."""
+    register([CustomMetric(LONGEST, lambda _rows, _duration_s: given)])
+
+    with pytest.raises(BadMetric) as caught:
+        metrics.computed([], 1.0)
+
+    assert "computing the metric longest_gap_ms" in str(caught.value)
+    assert "test_metrics_table.py:" in str(caught.value)
+
+
+def test_a_function_that_fails_is_named():
+    """Its own exception is what was seen."""
+
+    def worst(rows, duration_s):
+        return max(row.ttft_ms for row in rows)
+
+    register([CustomMetric(LONGEST, worst)])
+
+    with pytest.raises(BadMetric, match="worst") as caught:
+        metrics.computed([], 1.0)
+
+    assert "max()" in str(caught.value)

@@ -153,6 +153,70 @@ def pytest_perfgate_metrics(config):
     assert "declaring the metric itl_median_ms" in result.stderr.str()
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("engines(config): return ENGINES['fake']", "it returns Engine("),
+        ("models(config): return ['llama']", "it returns ['llama']"),
+        ("metrics(config): return SLOWEST", "it returns Metric("),
+        (
+            "metrics(config): return [msgspec.structs.replace(SLOWEST, better='less')]",
+            "declaring the metric slowest_ttft_ms",
+        ),
+        (
+            "engines(config): return [dataclasses.replace(ENGINES['fake'], name='a-b')]",
+            "registering the engine 'a-b'",
+        ),
+        (
+            "models(config): return [Model(name='a/b', architecture="
+            "parse_config(CONFIG, 'conftest.py'))]",
+            "naming the model 'a/b'",
+        ),
+    ],
+)
+def test_a_hook_that_adds_what_cannot_be_is_refused(gpus, pytester, text, said):
+    """No list, another kind, or a field or a name that no run could hold."""
+    pytester.makeconftest(f"{CONFTEST}{HOOKS}\ndef pytest_perfgate_{text}\n")
+
+    result = gpus(*H200)
+
+    assert pytest.ExitCode.USAGE_ERROR == result.ret
+    assert said in result.stderr.str()
+    assert "INTERNALERROR" not in result.stdout.str() + result.stderr.str()
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("return None", "its question wrong returns None"),
+        (
+            "return study.value('E1', 'itl_median_ms', study.model, None)",
+            "yield them",
+        ),
+        ("yield 'case'", "it is a str: 'case'"),
+        ("yield study.value(12, 'itl_median_ms', study.model, None)", "`int`"),
+    ],
+)
+def test_a_question_without_cases_is_refused(gpus, pytester, body, said):
+    """The test and what is wrong with its cases, and no code of the plugin."""
+    question = pytester.path / "tests" / "perf" / "test_wrong.py"
+    question.write_text(f"""
+import pytest
+
+def wrong(study):
+    {body}
+
+@pytest.mark.perf(cases=wrong)
+def test_wrong(check, case):
+    check(case)
+""")
+
+    result = gpus(*H200, str(question))
+
+    assert said in result.stdout.str()
+    assert "perf_tests.py" not in result.stdout.str()
+
+
 def test_a_progress_of_ones_own_takes_the_place_of_the_default(gpus, pytester):
     """A conftest.py is registered before the default one, and comes first all the same."""
     text = """

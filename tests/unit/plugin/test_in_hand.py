@@ -348,6 +348,27 @@ def test_negative(perf_server, perf_gate):
     perf_gate("tokenise_ms", value=-1.0, unit="ms", server=perf_server())
 
 @pytest.mark.perf
+def test_text(perf_server, perf_gate):
+    perf_gate("tokenise_ms", value="3 ms", unit="ms", server=perf_server())
+
+@pytest.mark.perf
+def test_direction(perf_server, perf_gate):
+    perf_gate("hash_ms", value=1.0, unit="ms", better="smaller", server=perf_server())
+
+@pytest.mark.perf
+def test_slash(perf_server, perf_gate):
+    perf_gate("hash/ms", value=1.0, unit="ms", server=perf_server())
+
+@pytest.mark.perf
+def test_dtype(perf_server):
+    perf_server(dtype="bf16")
+
+@pytest.mark.perf
+def test_whole(perf_server, perf_load):
+    from perfgate.load.workload import Workload
+    perf_load(perf_server(), Workload(name="whole", num_prompts=8), max_concurrency=4)
+
+@pytest.mark.perf
 def test_twice(perf_server, perf_gate):
     for _ in range(2):
         try:
@@ -357,7 +378,7 @@ def test_twice(perf_server, perf_gate):
 """
     result = hand(text)
 
-    assert (1, {"failed": 11}) == (result.ret, outcomes(result)), (
+    assert (1, {"failed": 16}) == (result.ret, outcomes(result)), (
         result.stdout.str()
     )
     shown = result.stdout.str()
@@ -374,6 +395,11 @@ def test_twice(perf_server, perf_gate):
         "use another name: perf_load",
         "neither a load nor a value with its server was given",
         "its value is -1.0",
+        "its value is '3 ms'",
+        "Invalid enum value 'smaller' - at `better`",
+        "naming the metric 'hash/ms'",
+        "dtype is 'bf16'",
+        "it is whole, and has fields beside it: max_concurrency",
         "use another metric name for each number",
     ):
         assert said in shown, said
