@@ -8,6 +8,7 @@ module in a project.
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -242,7 +243,7 @@ def _notes(perf: PerfSession, results: RunResults) -> Iterator[str]:
         yield from notices.ended_early(results)
         yield (
             "The run ended early. Resume it: the same command with "
-            f"--run-dir={config.run_dir} --resume"
+            f"--run-dir={shlex.quote(str(config.run_dir))} --resume"
         )
 
 

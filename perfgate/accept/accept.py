@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import os
+import shlex
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -187,7 +188,8 @@ def _no_match(
         tried=f"accepting {', '.join(str(folder) for folder in run_dirs)}",
         seen=seen,
         remedy=(
-            f"{suggestion}`perfgate judge {run_dirs[0]} -v` lists the cases; --only "
+            f"{suggestion}`perfgate judge {shlex.quote(str(run_dirs[0]))} -v` lists the "
+            "cases; --only "
             "takes an id or a pattern such as '*/closed-c32/*'"
         ),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import signal
 import sys
@@ -238,7 +239,7 @@ def _measured(address: str, job: Job, wanted: Any) -> State:
             except KeyboardInterrupt:
                 then = "Nothing was begun."
                 if states.has_state(folder):
-                    then = f"Go on with: --run-dir {folder} --resume"
+                    then = f"Go on with: --run-dir {shlex.quote(str(folder))} --resume"
                 click.echo(f"\nStopped on all hosts. {then}")
                 sys.exit(STOPPED)
     finally:

@@ -7,6 +7,7 @@ else along. Nothing here may change a verdict, so that an error becomes a line.
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,7 @@ def write_safely(
         environment: tells whether this is a CI service.
     """
     commands: list[str] = []
-    again = f"`perfgate report {folder}`"
+    again = f"`perfgate report {shlex.quote(str(folder))}`"
 
     def annotate() -> None:
         commands.extend(summary.workflow_commands(report.runs[-1], environment))

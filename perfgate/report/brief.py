@@ -6,6 +6,7 @@ terminal can wrap it.
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -167,5 +168,5 @@ def _advice_of(rows: Sequence[Verdict], run: str) -> str:
     first = rows[0]
     is_loss = first.outcome is Outcome.REGRESSED and not first.injected
     if is_loss and len(rows) > 1 and first.reference == "recorded":
-        return wording.LOOK_AT_SHARED.replace(wording.RUN, run)
+        return wording.LOOK_AT_SHARED.replace(wording.RUN, shlex.quote(run))
     return verdict_text.most_common_advice(rows, run)

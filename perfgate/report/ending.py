@@ -7,6 +7,7 @@ verdict: what cannot be written becomes a line for the terminal.
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from pathlib import Path
 
@@ -67,5 +68,5 @@ def _propose(results: RunResults, store: Store, run_dir: Path) -> str:
     count = formatting.count(len(files), "file")
     return (
         f"proposed baselines: {count} in {folder}; accept them with "
-        f"`perfgate accept {run_dir}`"
+        f"`perfgate accept {shlex.quote(str(run_dir))}`"
     )

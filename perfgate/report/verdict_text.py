@@ -5,6 +5,7 @@ A summary or a detail may quote what a server said, also that of an older run.
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -157,7 +158,7 @@ def advice(verdict: Verdict | GroupVerdict, run: str = "RUN") -> str:
     Args:
         run: the run directory, for commands that can be copied.
     """
-    return continued(verdict.advice).replace(RUN, run)
+    return continued(verdict.advice).replace(RUN, shlex.quote(run))
 
 
 def render(verdict: Verdict, run: str = "RUN") -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -571,7 +572,7 @@ def _refuse_other_ceilings(
         seen=f"it was started with {before}, this command has {after}",
         remedy=(
             "use the same --fail-over and study, or another --run-dir; `perfgate judge "
-            f"{run_dir} --fail-over SHARE` judges it by another ceiling"
+            f"{shlex.quote(str(run_dir))} --fail-over SHARE` judges it by another ceiling"
         ),
     )
 

@@ -29,6 +29,14 @@ def changed(**fields):
     return msgspec.structs.replace(VERDICT, **fields)
 
 
+def test_a_folder_with_a_space_is_one_word_of_a_command():
+    """It can be pasted into a shell; a plain folder is as it is."""
+    assert "`perfgate accept runs/a`" == verdict_text.advice(VERDICT, "runs/a")
+    assert "`perfgate accept '/home/läu fe/a'`" == verdict_text.advice(
+        VERDICT, "/home/läu fe/a"
+    )
+
+
 def test_values_have_their_unit():
     """A dash where there is none."""
     assert ("9 ms", "8 ms") == (
