@@ -40,6 +40,12 @@ def read_models(
     tables = {}
     for name in file.tables("models"):
         place = f"models.{name}"
+        if "/" in name or not name:
+            file.refuse(
+                place,
+                "the name cannot be a part of a folder's name",
+                "use letters, digits, -, _ and .; hub_id takes OWNER/NAME",
+            )
         merged = file.inherited("models", name, _REPLACED)
         server = merged.get("server")
         if isinstance(server, dict):

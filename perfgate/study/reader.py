@@ -61,6 +61,22 @@ _REPLACED = {
     "pairs": ("pair", "models"),
     "models": ("pair", "pairs"),
 }
+# What `-m NAME` would mean something else by, and marks that do something.
+_TAKEN = frozenset(
+    (
+        *(
+            "and",
+            "or",
+            "not",
+            "None",
+            "True",
+            "False",
+            "perf",
+            "filterwarnings",
+        ),
+        *("parametrize", "skip", "skipif", "usefixtures", "xfail"),
+    )
+)
 # Key of a pair -> the key of `PairTable`.
 _SIDES = {
     "model": "model",
@@ -227,11 +243,17 @@ def _platforms(file: StudyToml) -> dict[str, PlatformTable]:
     platforms = {}
     for name in tables:
         place = f"platforms.{name}"
-        if not name.isidentifier():
+        if not name.isidentifier() or name.startswith("_"):
             file.refuse(
                 place,
                 "the name is no valid marker",
-                "use letters, digits and _",
+                "use letters, digits and _, a letter first",
+            )
+        if name in _TAKEN:
+            file.refuse(
+                place,
+                "pytest or perfgate has a marker or a word of this name",
+                "choose another one",
             )
         merged = file.inherited("platforms", name, _REPLACED)
         _merge_pair(file, merged, place)

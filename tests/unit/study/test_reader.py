@@ -212,6 +212,22 @@ def test_a_platform_inherits_from_another(tmp_path):
             ["[platforms.cp-u]", "marker"],
         ),
         (
+            ("[platforms.cpu]", "[platforms._cpu]"),
+            ["[platforms._cpu]", "a letter first"],
+        ),
+        (
+            ("[platforms.cpu]", "[platforms.perf]"),
+            ["[platforms.perf]", "choose another one"],
+        ),
+        (
+            ("[platforms.cpu]", "[platforms.skip]"),
+            ["[platforms.skip]", "choose another one"],
+        ),
+        (
+            ("[models.dense.config]", '[models."a/dense".config]'),
+            ["[models.a/dense]", "hub_id takes OWNER/NAME"],
+        ),
+        (
             ('engines = ["vllm"]', 'engines = "vllm"'),
             ["engines is 'vllm'", "write a list"],
         ),
