@@ -116,7 +116,7 @@ def project_table(folder: Path) -> tuple[Path, str] | None:
 
 
 def _read(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace")
+    return path.read_text(encoding="utf-8-sig", errors="replace")
 
 
 def _has_table(text: str) -> bool:

@@ -173,7 +173,8 @@ def load_toml(path: Path, kind: str) -> dict[str, Any]:
     """
     tried = f"reading {kind} {path}"
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        # Editors of Windows begin a file with a byte order mark.
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError) as error:
         raise BadStudy(
             tried=tried,

@@ -12,6 +12,7 @@ from perfgate import locations
     [
         ("perfgate.toml", "", True),
         ("pyproject.toml", "[tool.perfgate]\n", True),
+        ("pyproject.toml", "\ufeff[tool.perfgate]\r\n", True),
         ("pyproject.toml", '[project]\nname = "perfgate"\n', False),
         ("pyproject.toml", "[tool.perfgate", False),
     ],

@@ -17,6 +17,14 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
             load_toml(tmp_path / name, "the study")
 
 
+def test_a_file_of_an_editor_of_windows_is_read(tmp_path):
+    """It begins with a byte order mark, and its lines end with two characters."""
+    path = tmp_path / "study.toml"
+    path.write_bytes(b'\xef\xbb\xbflike = "shipped"\r\n[judged]\r\n')
+
+    assert {"like": "shipped", "judged": {}} == load_toml(path, "the study")
+
+
 def test_a_key_may_replace_others_of_its_ancestors(tmp_path):
     """The nearest table that gives a key decides what is inherited besides."""
     data = {
