@@ -100,7 +100,7 @@ class Case(
     """A metric of a load, or a ratio of two, that is judged.
 
     Attributes:
-        experiment: the study's number, "E1" to "E19".
+        experiment: the study's number, "E1" to "E21", or a name of one's own.
         metric: a name in `perfgate.load.metrics.METRICS`.
         numerator: the load whose value is judged.
         denominator: the load by whose value it is divided, if the case is a ratio.
