@@ -300,8 +300,8 @@ class Store:
         return self._recorded[path]
 
     def write(self, path: Path, file: BaselineFile) -> None:
-        """Replace a recorded file whole."""
-        write_atomically(path, to_text(file))
+        """Replace a recorded file whole; a link stays one, for others read its target."""
+        write_atomically(path.resolve(), to_text(file))
         self._recorded[path] = file
 
     def count(self, hardware_label: str) -> int:

@@ -40,6 +40,21 @@ def test_recorded_goes_before_published(tmp_path):
     assert store.find(m.THROUGHPUT, "h100x2") is None
 
 
+def test_a_linked_file_is_written_where_it_lies(tmp_path):
+    """Another store that links to the same file reads what was accepted."""
+    store = Store(tmp_path / "store")
+    path = store.path(m.THROUGHPUT, "h200x2")
+    path.parent.mkdir(parents=True)
+    shared = tmp_path / "shared.json"
+    shared.write_text("")
+    path.symlink_to(shared)
+
+    store.write(path, recorded_file())
+
+    assert path.is_symlink()
+    assert to_text(recorded_file()) == shared.read_text()
+
+
 def test_another_routing_has_baselines_of_its_own(tmp_path):
     """Those of the model's routers do not judge it, and the verdict says which they are."""
     store = Store(tmp_path)
