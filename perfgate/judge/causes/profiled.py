@@ -41,11 +41,13 @@ def refined(
 def _late_rank(finding: Finding, profile: Profile) -> Finding | None:
     """One rank is late, and the others' wait for it is most of the loss."""
     late = profile.late_rank
-    if late is None or late.share is None or late.share < AS_CAUSE:
+    if late is None or late.before_ms is None:
         return None
-    line = words.LATE_RANK.format(
-        rank=late.rank, share=_percent(min(1.0, late.share))
-    )
+    added_ms = late.wait_ms - late.before_ms
+    if not _is_most(profile, added_ms):
+        return None
+    share = min(1.0, added_ms / _loss_ms(profile))
+    line = words.LATE_RANK.format(rank=late.rank, share=_percent(share))
     return _named(finding, "late-rank", line)
 
 
@@ -55,7 +57,7 @@ def _communication(finding: Finding, profile: Profile) -> Finding | None:
     if profile.late_rank is not None or not _is_most(profile, added_ms):
         return None
     line = words.COMMUNICATION.format(
-        added=f"{added_ms:.3g}", share=_percent(added_ms / profile.loss_ms)
+        added=f"{added_ms:.3g}", share=_percent(added_ms / _loss_ms(profile))
     )
     return _named(finding, "communication", line)
 
@@ -75,7 +77,7 @@ def _one_kernel(finding: Finding, profile: Profile) -> Finding | None:
     line = words.ONE_KERNEL.format(
         kernel=slowest.short_name,
         added=f"{slowest.added_ms:.3g}",
-        share=_percent(slowest.added_ms / profile.loss_ms),
+        share=_percent(slowest.added_ms / _loss_ms(profile)),
     )
     return _named(finding, "one-kernel", line)
 
@@ -90,8 +92,17 @@ _RULES: tuple[Callable[[Finding, Profile], Finding | None], ...] = (
 
 def _is_most(profile: Profile, added_ms: float) -> bool:
     """Whether a time is at least half of the loss; never without a base."""
-    loss_ms = profile.loss_ms
+    loss_ms = _loss_ms(profile)
     return loss_ms > 0 and added_ms >= AS_CAUSE * loss_ms
+
+
+def _loss_ms(profile: Profile) -> float:
+    """The loss that a cause has to explain: all of what the load lost.
+
+    A step that is hardly longer under the profiler explains little of it: the loss may be
+    in the front end, which no step shows.
+    """
+    return max(profile.loss_ms, profile.lost_ms or 0.0)
 
 
 def _named(finding: Finding, cause: Cause, line: str) -> Finding:

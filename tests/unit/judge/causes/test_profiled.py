@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import msgspec
 import pytest
 
 from perfgate.judge.causes.finding import Finding
@@ -139,6 +140,26 @@ def test_one_kernel_is_named_where_nothing_else_fits():
         f"In the profile {'k' * 67}... takes 2.4 ms longer: 80 % of the loss"
         == found.evidence[0]
     )
+
+
+HARDLY_LONGER = (
+    profile(steps(10.0, 1.0, 1.0), steps(10.04, 1.04, 1.01)),
+    profile(steps(10.0, 1.0, 1.0), steps(10.04, 1.03, 1.03)),
+    profile(
+        steps(10.0), steps(10.04), ranks=1, kernels=(kernel("gemm", 5.0, 5.03),)
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    "other", HARDLY_LONGER, ids=["rank", "exchange", "kernel"]
+)
+def test_a_step_that_is_hardly_longer_explains_no_loss(other):
+    """ITL lost 3 ms, and the step 0.04: the front end is in no profile of steps."""
+    lost = msgspec.structs.replace(
+        other, lost_ms=3.0, lost_metric="ITL of closed-c16"
+    )
+    assert UNKNOWN == refined(UNKNOWN, SERVER, [lost])
 
 
 def test_communication_comes_before_its_kernel():
