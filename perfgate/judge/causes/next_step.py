@@ -22,6 +22,7 @@ from perfgate.results.schema import RunResults
 
 _LEFT_OUT = ("--run-dir", "--junit")
 _LAUNCHES = "--launches"
+_PAIRS = "--pairs"
 _FLAGS_LEFT_OUT = ("--resume",)
 
 
@@ -56,7 +57,19 @@ def command(
             return f"{asked} --inject-arg {value}"
     if results.is_paired:
         return f"{again(results.command, _LAUNCHES)} {_LAUNCHES} 6"
+    if _had_pairs(results, server.key):
+        asked = again(results.command, _LAUNCHES, _PAIRS)
+        return f"{asked} {_PAIRS} all {_LAUNCHES} 6"
     return f"{asked} --against-engine {server.engine}=PYTHON_OF_A_GOOD_BUILD"
+
+
+def _had_pairs(results: RunResults, key: str) -> bool:
+    """Whether a server was launched in turn with its base build after a screen."""
+    bases = set()
+    for case in results.cases:
+        if case.numerator.server.key == key:
+            bases.add(case.numerator.server.base.key)
+    return any(launch.server in bases for launch in results.launches)
 
 
 def of_diagnosis(

@@ -75,3 +75,30 @@ def test_pairs_are_launched_more_often_by_one_option():
     )
 
     assert "pytest -k a --launches 6" == command(paired, [(SERVER, TIMED)])
+
+
+def test_pairs_after_a_screen_are_launched_more_often():
+    """The base build is named already: all rows in pairs, and more of them."""
+    key = m.ITL.numerator.server.key
+    base = m.ITL.base.numerator.server
+    screened = m.bare_run(
+        command=("pytest", "--against-engine", "vllm=/b", "--pairs=suspect"),
+        mode="screened",
+        cases=(m.ITL,),
+        launches=(m.launched(0, base),),
+    )
+    server = dataclasses.replace(SERVER, key=key)
+
+    assert (
+        "pytest --against-engine vllm=/b --pairs all --launches 6"
+        == command(screened, [(server, TIMED)])
+    )
+
+
+def test_row_of_a_screen_without_pairs_asks_for_a_good_build():
+    """Its base build did not start, or its engine has none."""
+    screened = msgspec.structs.replace(RUN, mode="screened")
+
+    assert command(screened, [(SERVER, TIMED)]).endswith(
+        "--against-engine vllm=PYTHON_OF_A_GOOD_BUILD"
+    )
