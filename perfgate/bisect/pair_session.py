@@ -33,6 +33,8 @@ LOG = "pytest.log"
 # Exit statuses of pytest after which there is a run: passed, and failed.
 RAN = (0, 1)
 LOG_LINES = 12
+# Of pytest: they change one server of a pair, and builds take turns in being that one.
+INJECTIONS = ("--inject-", "--plant-")
 OF_CI = ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY")
 # Runs a command, its output to a file; returns the exit status.
 Run = Callable[[Sequence[str], Path], int]
@@ -72,6 +74,22 @@ class Pairs(Protocol):
         Raises:
             BadBisection: nothing could be launched, or the reference does not start.
         """
+
+
+def refuse_injections(arguments: Sequence[str]) -> None:
+    """Refuse arguments of pytest that would change one of the two builds.
+
+    Raises:
+        BadBisection: one of them injects something.
+    """
+    for word in arguments:
+        if word.startswith(INJECTIONS):
+            raise BadBisection(
+                tried=f"{word.partition('=')[0]} behind --",
+                seen="it would change one build of each pair, and not always the same one",
+                remedy="leave it out; arguments of all builds belong to extra_args of "
+                "the server in the study file",
+            )
 
 
 def logged(

@@ -114,7 +114,7 @@ def bisect(
     from perfgate.bisect import answer_text, cost
     from perfgate.bisect import state as states
     from perfgate.bisect.bisection import Bisection, Rules
-    from perfgate.bisect.pair_session import PytestPairs
+    from perfgate.bisect.pair_session import PytestPairs, refuse_injections
     from perfgate.bisect.source import Source
     from perfgate.cli.project import opened
     from perfgate.progress import Progress
@@ -123,6 +123,7 @@ def bisect(
     folder = (folder or project.locations.runs / "bisect").absolute()
     if not arguments:
         raise click.UsageError(NO_ARGUMENTS)
+    refuse_injections(arguments)
     source = Source(engine=engine, folder=folder, **sources)  # type: ignore[arg-type]
     builds = source.listed(click.echo)
     names = tuple(build.name for build in builds)

@@ -55,6 +55,24 @@ def test_refusal_is_status_2(capsys):
     assert "name one of them" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "words",
+    [("--inject-arg", "a=--enforce-eager"), ("--plant-delay=a=2",)],
+    ids=["a word", "with its value"],
+)
+def test_a_change_of_one_build_is_refused(capsys, words):
+    """The builds take turns in being the one that it would change."""
+    with pytest.raises(SystemExit) as caught:
+        main(
+            ["bisect", "--builds", "/a,/b", "--plan", "--", "-m", "cpu", *words]
+        )
+
+    error = capsys.readouterr().err
+    assert 2 == caught.value.code
+    assert f"{words[0].partition('=')[0]} behind --" in error
+    assert "extra_args of the server in the study file" in error
+
+
 def test_help_has_an_example_of_each_kind(call):
     """A reader copies one."""
     done = call(bisect, "--help")
