@@ -186,7 +186,7 @@ def _capped_loads(server: ServerSymptoms) -> Finding | None:
     limit, names = _shared_limit(server)
     if not names or lost_room or are_worse(server.steps):
         return None
-    if choice is None and len(names) < 2:
+    if choice is None and (len(names) < 2 or _is_kept(server, limit)):
         return None
     if choice is not None and not _binds(choice, limit):
         return None
@@ -212,6 +212,15 @@ def _shared_limit(server: ServerSymptoms) -> tuple[int, list[str]]:
         return 0, []
     # Pairs measured each load several times.
     return most, list(dict.fromkeys(row.load for row in capped))
+
+
+def _is_kept(server: ServerSymptoms, limit: int) -> bool:
+    """Whether as few streams met it before: the engine's limit, or what the base build did."""
+    before = [row.before for row in server.decoding if row.at_most == limit]
+    size = server.kept.get("max_num_seqs", "")
+    if size.isdigit():
+        before.append(int(size))
+    return any(0 < CAPPED_SHARE * most <= limit for most in before)
 
 
 def _is_lower(choice: Choice) -> bool:

@@ -7,11 +7,12 @@ sparse or dense, never from names.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from perfgate import formatting
 from perfgate.cases import Case, Load
+from perfgate.engines.base import ServerConfig
 from perfgate.engines.chosen import canonical
 from perfgate.judge import choices
 from perfgate.judge.answers import with_counts
@@ -24,6 +25,7 @@ from perfgate.load.metrics import METRICS
 from perfgate.load.prompts import Synthetic
 from perfgate.load.repetition import Repetition
 from perfgate.load.turns import BATCH_TIMES
+from perfgate.load.workload import Workload
 from perfgate.models.catalogue import CATALOGUE
 from perfgate.results.schema import RunResults
 
@@ -101,11 +103,16 @@ class Choice:
 
 @dataclass(frozen=True)
 class Decoding:
-    """How many streams a load had in decoding at most, and how many it kept in flight."""
+    """How many streams a load had in decoding at most, and how many it kept in flight.
+
+    Attributes:
+        before: at most in the base build; 0 where that is unknown.
+    """
 
     load: str
     streams: int
     at_most: int
+    before: int = 0
 
 
 @dataclass(frozen=True)
@@ -117,6 +124,7 @@ class ServerSymptoms:
         gpus: that it has; 0 on a CPU.
         differs: what else than choices differs from the baseline, in words.
         decoding: of each closed load and burst.
+        kept: what the engine chose as before.
     """
 
     key: str
@@ -131,6 +139,7 @@ class ServerSymptoms:
     changed: tuple[Choice, ...]
     decoding: tuple[Decoding, ...]
     differs: tuple[str, ...] = ()
+    kept: Mapping[str, str] = field(default_factory=dict)
 
     def rows(self, metric: str) -> list[Moved]:
         """The rows of a metric, the fewest streams first."""
@@ -247,6 +256,7 @@ def _server(
             own.append(case)
     injected = ""
     differs: dict[str, None] = {}
+    recorded, current = _choices(reader, load, own, store)
     for case in own:
         observation = reader.observe(_judged(case))
         injected = injected or observation.injected
@@ -265,9 +275,10 @@ def _server(
         gpus=config.gpu_count,
         injected=injected,
         moved=tuple(moved),
-        changed=tuple(_changed(reader, load, own, store)),
-        decoding=tuple(_decoding(reader.results, config.key)),
+        changed=tuple(_changed(recorded, current)),
+        decoding=tuple(_decoding(reader.results, config)),
         differs=tuple(differs),
+        kept=dict(recorded.items() & current.items()),
     )
 
 
@@ -284,10 +295,10 @@ def _differences(
     return lines
 
 
-def _changed(
+def _choices(
     reader: RunReader, load: Load, own: Sequence[Case], store: Store
-) -> list[Choice]:
-    """What the engine chose otherwise than for the base build, or for a baseline."""
+) -> tuple[dict[str, str], dict[str, str]]:
+    """What the engine chose for the base build, or for a baseline, and what it chose now."""
     is_duel = any(case.is_duel for case in own)
     if is_duel:
         load = load.candidate
@@ -302,6 +313,13 @@ def _changed(
             baseline = store.find(case, observation.hardware_label)
             if isinstance(baseline, Recorded):
                 recorded = dict(baseline.chosen) | recorded
+    return recorded, current
+
+
+def _changed(
+    recorded: Mapping[str, str], current: Mapping[str, str]
+) -> list[Choice]:
+    """What the engine chose otherwise."""
     return [
         Choice(
             name,
@@ -338,24 +356,37 @@ def _captured_graphs(results: RunResults, key: str) -> bool:
     return GRAPHS_PHASE in phases
 
 
-def _decoding(results: RunResults, key: str) -> list[Decoding]:
+def _decoding(results: RunResults, config: ServerConfig) -> list[Decoding]:
     """The most streams that decoded at once, of each load that keeps several."""
+    before: dict[str, int] = {}
+    for workload, at_most in _most_of_launches(results, config.base.key):
+        most = max(at_most, before.get(workload.name, 0))
+        before[workload.name] = most
     rows = []
+    for workload, at_most in _most_of_launches(results, config.key):
+        streams = workload.batch or 1
+        of_base = before.get(workload.name, 0)
+        rows.append(Decoding(workload.name, streams, at_most, of_base))
+    return rows
+
+
+def _most_of_launches(
+    results: RunResults, key: str
+) -> Iterator[tuple[Workload, int]]:
+    """The same of each launch of a server."""
     for measurement in results.measurements:
         if measurement.server != key:
             continue
         workload = results.workloads.get(measurement.workload)
         if workload is None or workload.asks_routing:
             continue
-        streams = workload.batch
-        if streams is None or streams < 2:
+        if workload.batch is None or workload.batch < 2:
             continue
         counts = [most_decoding(row) for row in measurement.repetitions]
         at_most = max(counts, default=0)
         # Of a ramp no single request is kept.
         if at_most:
-            rows.append(Decoding(workload.name, streams, at_most))
-    return rows
+            yield workload, at_most
 
 
 def most_decoding(repetition: Repetition) -> int:

@@ -33,6 +33,26 @@ def test_capped_batch_waits_and_computes_no_slower():
     assert "batch-cap" != named(full)
 
 
+@pytest.mark.parametrize(
+    ("before", "kept", "cause"),
+    [
+        # The base build met it, too, or the engine's own limit is as before.
+        (16, {}, "unknown"),
+        (0, {"max_num_seqs": "16"}, "unknown"),
+        (32, {"max_num_seqs": "256"}, "batch-cap"),
+        (0, {"max_num_seqs": "not seen"}, "batch-cap"),
+    ],
+)
+def test_a_limit_that_was_met_before_is_no_new_cap(before, kept, cause):
+    """Only the first token is later: the limit has cost nothing."""
+    met = tuple(
+        Decoding(load, streams, 16, before and min(before, streams))
+        for load, streams in (("at-32", 32), ("burst", 100))
+    )
+    rows = (step(1, 4.8, 4.8), step(32, 5.4, 5.4), closed(32, 5e3, 4.7e3))
+    assert cause == named(server(*rows, decoding=met, kept=kept))
+
+
 def test_a_load_that_pairs_measured_often_is_one_load():
     """It is named once, and two pairs of it are not two loads."""
     rows = (step(1, 4.8, 4.8), closed(32, 5000.0, 2900.0))

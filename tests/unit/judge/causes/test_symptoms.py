@@ -39,6 +39,43 @@ def test_streams_that_decode_at_once():
     assert 2 == most_decoding(repetition)
 
 
+def test_streams_of_the_base_build_are_known_in_pairs(tmp_path):
+    """Of its launches the one in which most decoded at once."""
+    load = m.THROUGHPUT.numerator
+    base = load.base
+    values = {one: {"output_throughput": [1000.0] * 2} for one in (load, base)}
+    results = m.run(values, [m.THROUGHPUT])
+    at_once = {(load.server.key, 0): 1, (base.server.key, 1): 2}
+    measurements = []
+    for row in results.measurements:
+        count = at_once.get((row.server, row.launch), 0)
+        rows = (request(0.0, 10.0, 100.0),) * count
+        repetitions = tuple(
+            msgspec.structs.replace(one, requests=rows)
+            for one in row.repetitions
+        )
+        measurements.append(
+            msgspec.structs.replace(row, repetitions=repetitions)
+        )
+    results = msgspec.structs.replace(
+        results, mode="paired", measurements=tuple(measurements)
+    )
+    verdict = Verdict(
+        case=m.THROUGHPUT.id,
+        metric="output_throughput",
+        outcome=Outcome.REGRESSED,
+        gate="hard",
+        value=500.0,
+        baseline=1000.0,
+        summary="",
+    )
+
+    (server,) = symptoms_of(RunReader(results), [verdict], Store(tmp_path))
+
+    (decoding,) = server.decoding
+    assert (1, 2) == (decoding.at_most, decoding.before)
+
+
 def test_a_server_has_its_models_role(tmp_path):
     """By the architecture that the run stores, whatever it is called."""
     results = m.run(
