@@ -150,7 +150,8 @@ class Bisection:
             raise BadBisection(
                 tried=f"comparing the bad build {name} with the good one",
                 seen=lost[-1].reason,
-                remedy="mend it, or name another build with --bad, in another --folder",
+                remedy="mend it, or name another build with --bad; then begin anew in "
+                "another --folder: what failed here is not launched again",
             )
 
     def _refuse_unknown_case(self) -> None:

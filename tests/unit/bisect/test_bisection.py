@@ -164,6 +164,8 @@ def test_bad_end_must_be_measured(lost):
         bisection(pairs)[0].run()
 
     assert "b7" in caught.value.tried
+    # The same command would end here again, whatever was mended.
+    assert "begin anew in another --folder" in caught.value.remedy
 
 
 def test_bad_end_must_be_made():
