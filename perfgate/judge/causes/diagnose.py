@@ -49,7 +49,9 @@ def diagnose(
     findings: dict[Hashable, list[tuple[ServerSymptoms, Finding]]] = {}
     for server in affected:
         finding = rules.find(server, servers)
-        finding = profiled.refined(finding, server.key, reader.results.profiles)
+        finding = profiled.refined(
+            finding, server.key, reader.results.profiles, server.moved
+        )
         key = finding.cause, finding.by_choice, server.injected
         findings.setdefault(key, []).append((server, finding))
     diagnoses = []

@@ -21,7 +21,12 @@ from perfgate.load.measurement import Target
 from perfgate.load.prompts import Synthetic
 from perfgate.load.repetition import Repetition
 from perfgate.load.workload import Workload
-from perfgate.results.profile import Profile, ProfiledPhase, ProfiledSteps
+from perfgate.results.profile import (
+    AGREEING,
+    Profile,
+    ProfiledPhase,
+    ProfiledSteps,
+)
 from perfgate.run.explain import comparison
 from perfgate.run.explain.builds import Build, Launcher
 from perfgate.run.explain.comparison import Recorded
@@ -201,6 +206,20 @@ def profile_of(
         lost_ms=None if loss is None else loss.added,
         lost_metric="" if loss is None else loss.name,
         traces=tuple(str(path.relative_to(run_dir)) for path in files),
+        notes=_notes(subject, phase),
+    )
+
+
+def _notes(subject: Subject, phase: ProfiledPhase) -> tuple[str, ...]:
+    """That a mean gap which is red lost more than the decode step that is profiled."""
+    mean, step = subject.mean, subject.losses.get("decode")
+    if phase != "decode" or mean is None or step is None:
+        return ()
+    if mean.added <= AGREEING * max(0.0, step.added):
+        return ()
+    return (
+        f"{mean.name} lost {mean.added:+.3g} ms, and a median gap {step.added:+.3g} ms: "
+        "the rest is not in decode steps, as where prompts are taken in",
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from perfgate.cases import Case, Load
@@ -20,6 +20,8 @@ _METRICS: dict[ProfiledPhase, tuple[str, str]] = {
     "decode": ("itl_median_ms", "ITL"),
     "prefill": ("ttft_median_ms", "TTFT"),
 }
+
+_MEAN = "itl_mean_ms"
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Subject:
         worst: the verdict that lost most of this server's closed loads and bursts.
         output_tokens: of a request.
         losses: by phase of which it is the unit.
+        mean: what the mean gap lost where it is red, with the steps that take prompts in.
     """
 
     config: ServerConfig
@@ -51,6 +54,7 @@ class Subject:
     worst: Verdict
     output_tokens: float
     losses: dict[ProfiledPhase, Loss]
+    mean: Loss | None = None
 
 
 def subject_of(results: RunResults, diagnosis: Diagnosis) -> Subject | None:
@@ -78,6 +82,7 @@ def subject_of(results: RunResults, diagnosis: Diagnosis) -> Subject | None:
         worst=worst,
         output_tokens=_output_tokens(results, load.server, workload),
         losses=_losses(results, cases.values(), load),
+        mean=_mean(results, cases, load),
     )
 
 
@@ -131,6 +136,23 @@ def _losses(
         if values is not None:
             losses[phase] = Loss(*values, text)
     return losses
+
+
+def _mean(
+    results: RunResults, cases: Mapping[str, Case], load: Load
+) -> Loss | None:
+    """What the mean gap between tokens lost; None where that is not red."""
+    for verdict in results.verdicts:
+        case = cases.get(verdict.case)
+        if case is None or case.is_ratio or case.numerator != load:
+            continue
+        is_red = verdict.gate == "hard" and verdict.outcome is Outcome.REGRESSED
+        if verdict.metric != _MEAN or not is_red:
+            continue
+        if verdict.value and verdict.baseline and load.workload is not None:
+            text = f"mean ITL of {load.workload.name}"
+            return Loss(verdict.baseline, verdict.value, text)
+    return None
 
 
 def _in_pairs(

@@ -8,6 +8,7 @@ import pytest
 from perfgate.judge.causes.finding import Finding
 from perfgate.judge.causes.profiled import refined
 from perfgate.results.profile import KernelChange, Profile, ProfiledSteps
+from tests.support.symptoms import moved
 
 SERVER = "vllm-llama-tp2"
 UNKNOWN = Finding("unknown", "decode", ("ITL +30 %",))
@@ -160,6 +161,16 @@ def test_a_step_that_is_hardly_longer_explains_no_loss(other):
         other, lost_ms=3.0, lost_metric="ITL of closed-c16"
     )
     assert UNKNOWN == refined(UNKNOWN, SERVER, [lost])
+
+
+def test_a_decode_step_explains_no_mean_gap_that_lost_more():
+    """A steady load: the mean gap lost 12 ms, in steps that take prompts in."""
+    mean = moved("itl_mean_ms", "closed-c16", 16, 20.0, 32.0)
+    other = dataclasses.replace(mean, load="closed-c64")
+
+    assert UNKNOWN == refined(UNKNOWN, SERVER, [SLOW_KERNEL], [mean])
+    found = refined(UNKNOWN, SERVER, [SLOW_KERNEL], [other])
+    assert "one-kernel" == found.cause
 
 
 def test_communication_comes_before_its_kernel():

@@ -1,5 +1,6 @@
 """Profiling: what is sent under the profiler, where traces go, and what becomes of them."""
 
+import dataclasses
 from pathlib import Path
 
 import msgspec
@@ -118,6 +119,27 @@ def test_profile_compares_base_and_candidate():
     assert 1.0 == profile.explained
     assert pytest.approx(0.25) == profile.now.overhead
     assert ("base/0.json.gz", "candidate/0.json.gz") == profile.traces
+
+
+@pytest.mark.parametrize(
+    ("mean_ms", "count"), [(30.0, 1), (26.0, 0)], ids=["more", "alike"]
+)
+def test_a_mean_gap_that_lost_more_is_told(mean_ms, count):
+    """A decode step is not all of it: the line that explains it speaks of the step alone."""
+    run_dir = Path("/runs/x")
+    mean = Loss(20.0, mean_ms, "mean ITL of closed-c16")
+    base = Build("base", "the base build", CONFIG, None)
+
+    profile = profiling.profile_of(
+        dataclasses.replace(subject(), mean=mean),
+        launch("candidate", run_dir, moe=9000.0),
+        (base, launch("base", run_dir, moe=4000.0)),
+        run_dir,
+    )
+
+    assert count == len(profile.notes)
+    if count:
+        assert "mean ITL of closed-c16 lost +10 ms" in profile.notes[0]
 
 
 def test_a_trace_of_a_gpu_must_have_kernels():

@@ -73,3 +73,15 @@ def test_pairs_tell_what_a_step_lost():
 
     assert lost.added > 0
     assert pytest.approx(lost.added, rel=0.05) == same.added
+
+
+def test_a_red_mean_gap_is_known_beside_the_median():
+    """A steady load of two releases: the mean lost four times what the median did."""
+    stored = load(ROOT / "docs" / "runs" / "h200x1-releases" / "01")
+    run = judged_again(stored, Store(ROOT / "baselines"))
+    (diagnosis,) = run.diagnoses
+
+    subject = subject_of(run, diagnosis)
+
+    assert "mean ITL of steady-c32" == subject.mean.name
+    assert subject.mean.added > 4 * subject.losses["decode"].added
