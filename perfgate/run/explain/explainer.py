@@ -25,7 +25,7 @@ from perfgate.results.schema import RunResults
 from perfgate.run.explain import counter_proof, profiling
 from perfgate.run.explain.builds import Build, Launcher, base_of, candidate_of
 from perfgate.run.explain.profiling import Profiled
-from perfgate.run.explain.subject import Subject, subject_of
+from perfgate.run.explain.subject import Subject, subject_of, takes_longer
 from perfgate.servers.pool import ServerPool
 
 
@@ -67,6 +67,8 @@ class Explainer:
         known = {profile.server for profile in results.profiles}
         for diagnosis in results.diagnoses:
             if not diagnosis.is_loss or known & set(diagnosis.servers):
+                continue
+            if not takes_longer(results, diagnosis):
                 continue
             subject = subject_of(results, diagnosis)
             if subject is None:

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 
 from perfgate.cases import Case, Load
 from perfgate.engines.base import ServerConfig
-from perfgate.judge.verdict import Outcome, Verdict
+from perfgate.judge.causes.diagnose import is_regressed
+from perfgate.judge.causes.loss_rules import ANSWERS, MEMORY
+from perfgate.judge.verdict import Verdict
+from perfgate.load.metrics import family_of
 from perfgate.load.workload import Workload
 from perfgate.results.diagnosis import Diagnosis
 from perfgate.results.profile import ProfiledPhase
@@ -22,6 +25,8 @@ _METRICS: dict[ProfiledPhase, tuple[str, str]] = {
 }
 
 _MEAN = "itl_mean_ms"
+# A load may be answered for them, and loses no time by them.
+_TIMELESS = MEMORY | ANSWERS
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,25 @@ class Subject:
     mean: Loss | None = None
 
 
+def takes_longer(results: RunResults, diagnosis: Diagnosis) -> bool:
+    """Whether a load of a diagnosis takes longer: not a start alone, memory or answers."""
+    red: set[str] = set()
+    for verdict in results.verdicts:
+        if is_regressed(verdict):
+            red.add(verdict.case)
+    for group in results.group_verdicts:
+        if is_regressed(group):
+            red.update(group.cases)
+    for case in results.cases:
+        keys = {load.server.key for load in case.loads}
+        if case.id not in red or not keys & set(diagnosis.servers):
+            continue
+        is_timed = family_of(case.metric) not in _TIMELESS
+        if case.numerator.workload is not None and is_timed:
+            return True
+    return False
+
+
 def subject_of(results: RunResults, diagnosis: Diagnosis) -> Subject | None:
     """The load that lost most of a diagnosis; None where no closed load was compared."""
     cases = {case.id: case for case in results.cases}
@@ -67,8 +91,7 @@ def subject_of(results: RunResults, diagnosis: Diagnosis) -> Subject | None:
             continue
         if case.numerator.server.key not in diagnosis.servers:
             continue
-        is_red = verdict.gate == "hard" and verdict.outcome is Outcome.REGRESSED
-        order = is_red, verdict.worse_by or 0.0
+        order = is_regressed(verdict), verdict.worse_by or 0.0
         rows.append((order, verdict, case.numerator))
     if not rows:
         return None
@@ -146,8 +169,7 @@ def _mean(
         case = cases.get(verdict.case)
         if case is None or case.is_ratio or case.numerator != load:
             continue
-        is_red = verdict.gate == "hard" and verdict.outcome is Outcome.REGRESSED
-        if verdict.metric != _MEAN or not is_red:
+        if verdict.metric != _MEAN or not is_regressed(verdict):
             continue
         if verdict.value and verdict.baseline and load.workload is not None:
             text = f"mean ITL of {load.workload.name}"

@@ -5,12 +5,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from perfgate.cases import Load
 from perfgate.config.config import Config
 from perfgate.errors import Failure
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.run_status import judged_again
 from perfgate.results.profile import Unexplained
 from perfgate.results.schema import load
+from perfgate.results.verdict import Outcome
 from perfgate.run.explain import explainer as explaining
 from perfgate.run.explain.explainer import Explainer, is_wanted
 from tests.support import builders as m
@@ -72,6 +74,35 @@ def test_what_is_no_loss_is_left(explainer, red):
     """As a choice that changed where nothing is red."""
     trade = msgspec.structs.replace(red.diagnoses[0], is_loss=False)
     run = msgspec.structs.replace(red, diagnoses=(trade,))
+
+    assert [] == list(explainer.explain(run))
+
+
+@pytest.mark.parametrize("metric", ["kv_cache_tokens", "ready_s"])
+def test_what_takes_no_load_longer_is_left(explainer, red, metric):
+    """No kernel explains room for the KV cache, or a start; the loads have passed."""
+    case = next(row for row in red.cases if not row.is_ratio)
+    launch = msgspec.structs.replace(
+        case, numerator=Load(server=case.numerator.server), metric=metric
+    )
+    verdicts = [
+        msgspec.structs.replace(row, outcome=Outcome.PASSED)
+        for row in red.verdicts
+    ]
+    lost = msgspec.structs.replace(
+        red.verdicts[0], case=launch.id, outcome=Outcome.REGRESSED, gate="hard"
+    )
+    (diagnosis,) = red.diagnoses
+    diagnosis = msgspec.structs.replace(
+        diagnosis, servers=(case.numerator.server.key,)
+    )
+    run = msgspec.structs.replace(
+        red,
+        cases=(*red.cases, launch),
+        verdicts=(*verdicts, lost),
+        group_verdicts=(),
+        diagnoses=(diagnosis,),
+    )
 
     assert [] == list(explainer.explain(run))
 
