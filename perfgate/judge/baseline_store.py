@@ -124,6 +124,7 @@ class Store:
             self.behind = Store(behind)
         self._recorded: dict[Path, BaselineFile | None] = {}
         self._left_out: str | None = None
+        self._accepted: dict[Path, frozenset[str]] = {}
         self._published: dict[Path, PublishedFile | None] = {}
         self._noise_folders = [
             folder for folder in (root, behind, noise) if folder is not None
@@ -139,10 +140,20 @@ class Store:
         """
         other = copy.copy(self)
         other._recorded = {}
+        other._accepted = {}
         other._left_out = run
         if self.behind is not None:
             other.behind = self.behind.without_run(run)
         return other
+
+    def has_left_out(self, case: Case, hardware_label: str) -> bool:
+        """Whether launches of the run that is left out were accepted for the case.
+
+        Those of the store behind are none that `perfgate accept` would look for.
+        """
+        path = self.path(case, hardware_label)
+        self.file(path)
+        return case.metric in self._accepted.get(path, ())
 
     def path(self, case: Case, hardware_label: str) -> Path:
         """The file of the case's recorded baseline, whether or not it exists."""
@@ -295,6 +306,7 @@ class Store:
             if is_named(path):
                 file = read_recorded(path)
             if file is not None and self._left_out is not None:
+                self._accepted[path] = _metrics_of(file, self._left_out)
                 file = _without_run(file, self._left_out)
             self._recorded[path] = file
         return self._recorded[path]
@@ -365,6 +377,15 @@ class Store:
                         metric.launches, file.machines
                     ),
                 )
+
+
+def _metrics_of(file: BaselineFile, run: str) -> frozenset[str]:
+    """The metrics of a file that have launches of a run."""
+    names = set()
+    for name, metric in file.metrics.items():
+        if any(row.run == run for row in metric.launches):
+            names.add(name)
+    return frozenset(names)
 
 
 def _without_run(file: BaselineFile, run: str) -> BaselineFile:

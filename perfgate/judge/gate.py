@@ -171,6 +171,8 @@ def _judge_by_baseline(
     observation = reader.observe(case)
     baseline = store.find(case, observation.hardware_label)
     decision = judge(case, observation, baseline, today=today)
+    if store.has_left_out(case, observation.hardware_label):
+        decision = _of_accepted(decision, observation.hardware_label)
     decision = coarse.judged(decision, case, observation, store)
     decision = shared_cores.judged(decision, case, reader)
     decision = neighbours.judged(decision, case, reader)
@@ -184,6 +186,24 @@ def _judge_by_baseline(
     return msgspec.structs.replace(
         decision, details=(*decision.details, *notes)
     )
+
+
+def _of_accepted(decision: Decision, label: str) -> Decision:
+    """The decision on a run that was accepted: doing so again would change nothing.
+
+    A loss is told what it may come from, and a replacement is none of the launches.
+    """
+    advice = decision.advice
+    if decision.outcome is Outcome.REGRESSED or "--replace" in advice:
+        return decision
+    if wording.OF_THIS_RUN in advice:
+        advice = advice.replace(wording.OF_THIS_RUN, wording.OF_OTHER_RUNS)
+    elif wording.RUN in advice:
+        advice = wording.ACCEPTED
+    summary = decision.summary
+    if summary == wording.NO_BASELINE.format(label=label):
+        summary = wording.ONLY_THIS_RUN.format(label=label)
+    return msgspec.structs.replace(decision, summary=summary, advice=advice)
 
 
 def _other_routing(case: Case, store: Store, label: str) -> list[str]:

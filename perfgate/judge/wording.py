@@ -87,6 +87,7 @@ SET_IN_BASELINE = "set in the baseline"
 
 # No comparison.
 NO_BASELINE = "no baseline is recorded on {label}"
+ONLY_THIS_RUN = "no other run than this one is recorded on {label}"
 OTHER_ROUTING = (
     "{path} was measured with the model's own routers; here tokens are told to choose "
     "their experts ({stated}), so it does not apply"
@@ -279,6 +280,9 @@ CHOICE_NOT_SEEN = (
 
 # What to do next.
 ACCEPT = f"`perfgate accept {RUN}` makes this run the baseline."
+ACCEPTED = (
+    "This run is in the baseline already: measure another one, which it judges."
+)
 ACCEPT_GAIN = f"Keep the gain: `perfgate accept {RUN} --only '{{case}}'`."
 ACCEPT_LOSS = (
     "Find what changed (context, server log, commits of the engine). If the loss is "
@@ -329,9 +333,11 @@ QUIET_MACHINE_LAUNCHES = (
 )
 # What would exclude a loss.
 LAUNCH_MORE = "To exclude a loss of {ceiling}: launch it {launches} times (--launches {launches})."
+OF_THIS_RUN = f" (`perfgate accept {RUN}`)"
+OF_OTHER_RUNS = " of other runs"
 RECORD_MORE = (
-    "To exclude a loss of {ceiling}: record {launches} (`perfgate accept "
-    f"{RUN}`), or launch it in turn with the last good build (--against-engine)."
+    "To exclude a loss of {ceiling}: record {launches}"
+    f"{OF_THIS_RUN}, or launch it in turn with the last good build (--against-engine)."
 )
 CLOSE_TO_CEILING = (
     "The loss is too close to {ceiling}: launch it in turn with the last good build "

@@ -95,6 +95,31 @@ def test_judge_without_baseline(call, tmp_path):
     assert [0, 1] == codes
 
 
+def test_judge_of_an_accepted_run_names_no_command_that_does_nothing(
+    call, tmp_path
+):
+    """Its launches are left out, so the next run is what its baseline judges.
+
+    Where further launches would exclude a loss, they are those of other runs.
+    """
+    store, first = tmp_path / "baselines", saved(tmp_path, 1, 1000.0)
+    new = call(judge, first, "--baselines", store.parent)
+    assert 0 == call(accept, first, "--baselines", store).exit_code
+    alone = call(judge, first, "--baselines", store)
+    second = saved(tmp_path, 2, 970.0)
+    reason = ("--reason", "slower")
+    assert 0 == call(accept, second, "--baselines", store, *reason).exit_code
+    beside = call(judge, second, "--baselines", store)
+
+    assert f"`perfgate accept {first}` makes this run" in new.output
+    assert "no other run than this one is recorded" in alone.output
+    assert "This run is in the baseline already" in alone.output
+    assert "NOT_EXCLUDED" in beside.output
+    assert "of other runs, or launch it in turn" in beside.output
+    for done in (alone, beside):
+        assert "perfgate accept" not in done.output
+
+
 def test_judge_of_a_run_without_cases_fails(call, tmp_path):
     """A run that asked nothing never passes."""
     rundata.save(m.run({}, []), tmp_path / "empty")
