@@ -519,12 +519,16 @@ def too_small(
     """
     split = as_split(ranks)
     weights_bytes = architecture.weights_bytes_per_rank(split, dtype)
-    if weights_bytes <= 0.9 * gpu_memory_bytes:
+    room_bytes = 0.9 * gpu_memory_bytes
+    if weights_bytes <= room_bytes:
         return None
     layout = f"TP={split.tensor_parallel}"
     if split.data_parallel > 1:
         layout += f", DP={split.data_parallel}"
-    return (
+    text = (
         f"needs {weights_bytes / 1e9:.1f} GB of weights on each GPU at {layout}, "
         f"which has {gpu_memory_bytes / 1e9:.1f} GB"
     )
+    if weights_bytes <= gpu_memory_bytes:
+        text += f", {room_bytes / 1e9:.1f} GB of them for weights"
+    return text

@@ -73,6 +73,17 @@ def test_a_gpu_that_is_too_small_is_said(requirements):
     reason = requirements(small).skip_reason("h200", case(ranks=1))
 
     assert reason.startswith("mixtral-8x7b ")
+    assert reason.endswith("which has 80.0 GB")
+
+
+def test_a_gpu_that_holds_weights_alone_is_too_small(requirements):
+    """Two L40S of 48.3 GB: 46.7 GB are less, and leave no room for a KV cache."""
+    small = msgspec.structs.replace(hardware(), memory_bytes=48_305_799_168)
+
+    reason = requirements(small).skip_reason("h200", case())
+
+    assert "needs 46.7 GB of weights" in reason
+    assert reason.endswith("which has 48.3 GB, 43.5 GB of them for weights")
 
 
 def test_each_rank_of_the_cpu_needs_a_core(requirements, monkeypatch):
