@@ -6,6 +6,7 @@ overhead: to find out what to run, build requests, compute metrics, judge and wr
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,9 @@ from perfgate.servers.launch_record import LaunchRecord
 class Session(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 ):
-    """Where the time of one command went that measured for this run; in seconds.
+    """Where the time of one command, or of one worker, went that measured for this run.
+
+    All times are in seconds.
 
     Attributes:
         seen_unix_s: when the run was last written: the end, however it came.
@@ -43,6 +46,7 @@ def format_sessions(
     """One line: "613 s: server starts 301 s, load 289 s, suite overhead 23 s (3.8 %)".
 
     The suite's own time is what is neither a start nor load. None if nothing is known.
+    Workers of one command each have their time, which is summed.
 
     Args:
         now_unix_s: end of the last session; None takes the time of its last write.
@@ -55,16 +59,36 @@ def format_sessions(
     end_s = sum(session.end_s for session in sessions)
     explain_s = sum(session.explain_s for session in sessions)
     overhead_s = wall_s - start_s - load_s - explain_s
-    text = f"{wall_s:.0f} s"
-    if len(sessions) > 1:
-        text += f" in {len(sessions)} commands"
-    text += f": server starts {start_s:.0f} s, load {load_s:.0f} s, "
+    text = f"{wall_s:.0f} s{_of_whom(sessions)}: "
+    text += f"server starts {start_s:.0f} s, load {load_s:.0f} s, "
     if explain_s:
         text += f"explaining {explain_s:.0f} s, "
     text += f"suite overhead {overhead_s:.0f} s ({formatting.percent(overhead_s / wall_s)})"
     if end_s >= 0.5:
         text += f", of which {end_s:.0f} s for stopping servers"
     return text
+
+
+def _of_whom(sessions: Sequence[Session]) -> str:
+    """Of how many workers and commands the time is; "" of one command without workers."""
+    commands = _command_count(sessions)
+    text = ""
+    if commands < len(sessions):
+        text += f" of {len(sessions)} workers"
+    if commands > 1:
+        text += f" in {commands} commands"
+    return text
+
+
+def _command_count(sessions: Sequence[Session]) -> int:
+    """Commands that measured one after the other: workers of one do at the same time."""
+    count = 0
+    until_unix_s = -math.inf
+    for session in sorted(sessions, key=lambda row: row.started_unix_s):
+        if session.started_unix_s >= until_unix_s:
+            count += 1
+        until_unix_s = max(until_unix_s, session.seen_unix_s)
+    return count
 
 
 def _wall_s(sessions: Sequence[Session], now_unix_s: float | None) -> float:

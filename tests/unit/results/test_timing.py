@@ -38,6 +38,21 @@ def test_time_between_two_commands_is_nobodys():
     )
 
 
+def test_workers_of_one_command_are_no_commands():
+    """They measure at the same time; a resumed run has those of each command."""
+    first, second = (
+        Session(started_unix_s=at_s, seen_unix_s=100.0, load_s=90.0)
+        for at_s in (0.0, 2.0)
+    )
+    later = Session(started_unix_s=500.0, seen_unix_s=600.0, load_s=90.0)
+
+    said = format_sessions([second, first])
+    resumed = format_sessions([first, second, later])
+
+    assert said.startswith("198 s of 2 workers: server starts 0 s, load 180 s")
+    assert resumed.startswith("298 s of 3 workers in 2 commands: ")
+
+
 def test_data_of_older_suites_say_nothing():
     """No line rather than a wrong one."""
     assert format_sessions([]) is None
