@@ -198,7 +198,7 @@ def _of_accepted(decision: Decision, label: str) -> Decision:
         return decision
     if wording.OF_THIS_RUN in advice:
         advice = advice.replace(wording.OF_THIS_RUN, wording.OF_OTHER_RUNS)
-    elif wording.RUN in advice:
+    elif f"perfgate accept {wording.RUN}" in advice:
         advice = wording.ACCEPTED
     summary = decision.summary
     if summary == wording.NO_BASELINE.format(label=label):
@@ -345,11 +345,14 @@ class _Bench:
         needs_launches = 0
         if is_first and len(readings) < DECISION_LAUNCHES:
             needs_launches = self.escalation(self.gate)
+        advice = wording.MEASURE_AGAIN
+        if self.observation.was_cut_off:
+            advice = wording.RESUME
         return self.decision(
             Outcome.INVALID,
             self.gate,
             summary,
-            wording.MEASURE_AGAIN,
+            advice,
             details,
             needs_launches=needs_launches,
         )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from perfgate.cases import Case, Load
 from perfgate.engines import injection
-from perfgate.judge import portable
+from perfgate.judge import portable, wording
 from perfgate.judge.identity import chosen, context, identity, ratio_fields
 from perfgate.judge.noise_table import LEARNED_FAMILIES
 from perfgate.judge.repetition_scatter import launch_variance
@@ -19,6 +19,7 @@ from perfgate.load.metrics import family_of
 from perfgate.machine.hardware import Hardware
 from perfgate.models.routing import LayerShares
 from perfgate.results.samples import (
+    CUT_OFF,
     RunIndex,
     Sample,
     Side,
@@ -34,6 +35,7 @@ NOT_MEASURED = (
     "this run did not measure it",
     "See the run's skipped tests and logs, then measure again.",
 )
+NOT_REACHED = ("the run ended before it was measured", wording.RESUME)
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,16 @@ class Observation:
             for reason in sample.invalid:
                 reasons.append(f"launch {sample.launch}: {reason}")
         return reasons
+
+    @property
+    def was_cut_off(self) -> bool:
+        """Whether the end of the run alone is why launches do not count."""
+        lacking = [row for row in self.samples if row.value is None]
+        return bool(lacking) and all(map(_is_cut_off, lacking))
+
+
+def _is_cut_off(sample: Sample) -> bool:
+    return any(reason.endswith(CUT_OFF.seen) for reason in sample.invalid)
 
 
 def hardware_label(hardware: Hardware, case: Case) -> str:
@@ -288,7 +300,7 @@ class RunReader:
         return [key for key in servers if key in cut_off]
 
     def _unmeasured(self, case: Case) -> tuple[str, str]:
-        """Why there may be no sample: a server of the case failed to start."""
+        """Why there may be no sample: a server failed to start, or the run ended before."""
         failures = self.results.failures
         for load in case.loads:
             key = load.server.key
@@ -298,7 +310,17 @@ class RunReader:
                 if failure.log:
                     remedy += f" (log: {failure.log})"
                 return f"{key} failed to start: {failure.seen}", remedy
+        if not self.results.complete and self._lacks_server(case):
+            return NOT_REACHED
         return NOT_MEASURED
+
+    def _lacks_server(self, case: Case) -> bool:
+        """Whether a server of the case was never launched, or cut off each time."""
+        for load in case.loads:
+            launches = self.index.launches(load.server.key)
+            if not any(launch.measured for launch in launches):
+                return True
+        return False
 
     def _fields_of(self, load: Load) -> tuple[Fields, Fields, Fields]:
         """Identity, choices and context."""

@@ -325,6 +325,7 @@ MEASURE_AGAIN = (
     "Remove the cause (results.json has the reason for each repetition), then measure "
     "again."
 )
+RESUME = f"Resume the run: the same command with --run-dir={RUN} --resume."
 UNMEASURED_ADVICE = "{remedy}"
 QUIET_MACHINE = "Find what else ran on the machine, then measure again."
 QUIET_MACHINE_LAUNCHES = (

@@ -163,6 +163,7 @@ def test_judge_of_a_run_that_was_cut_off_says_so(call, tmp_path):
     for name, changes in (
         ("ended", {"complete": False}),
         ("cut", {"complete": False, "launches": launches}),
+        ("early", {"complete": False, "launches": (), "measurements": ()}),
     ):
         changed = msgspec.structs.replace(results, **changes)
         rundata.save(changed, tmp_path / name)
@@ -176,6 +177,12 @@ def test_judge_of_a_run_that_was_cut_off_says_so(call, tmp_path):
     assert 1 == cut.exit_code
     assert "INVALID" in cut.output
     assert f"The run was cut off in launch 1 of {m.MOE.key}" in cut.output
+    early = judged("early")
+    assert "INVALID: " in early.output
+    assert "the run ended before it was measured" in early.output
+    for name, done in (("cut", cut), ("early", early)):
+        line = f"Next: Resume the run: the same command with --run-dir={tmp_path / name}"
+        assert line in done.output
     assert "was cut off" not in call(judge, run, "--baselines", store).output
 
 
