@@ -12,7 +12,7 @@ import datetime
 import os
 import shlex
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from perfgate.judge.baseline_schema import BaselineFile, Provenance, to_text
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.noise import coefficient_of_variation
 from perfgate.judge.observation import RunReader
+from perfgate.judge.wording import RUN
 from perfgate.results import schema as rundata
 from perfgate.results.samples import values_of
 from perfgate.results.schema import RunResults
@@ -90,7 +91,8 @@ def propose(results: RunResults, store: Store, out_dir: Path) -> list[Path]:
 
     """
     valid = []
-    for proposal in proposals([results], store, Choice()):
+    run_dir = out_dir.parent
+    for proposal in _named(proposals([results], store, Choice()), [run_dir]):
         if not (proposal.is_invalid or proposal.is_recorded):
             valid.append(proposal)
     targets = []
@@ -128,7 +130,7 @@ def accept(
     runs = [rundata.load(folder) for folder in run_dirs]
     runs.sort(key=lambda run: run.run_id)
     _refuse_runs(runs)
-    candidates = proposals(runs, store, choice)
+    candidates = _named(proposals(runs, store, choice), run_dirs)
     matches = [p for p in candidates if choice.matches(p.case)]
     if not matches:
         raise _no_match(run_dirs, candidates, choice)
@@ -153,6 +155,19 @@ def accept(
         run_ids=tuple(run.run_id for run in runs),
         excused=excused,
     )
+
+
+def _named(
+    candidates: Iterable[Proposal], run_dirs: Sequence[Path]
+) -> list[Proposal]:
+    """The proposals with the folders of the runs in the commands that they name."""
+    folders = shlex.join(map(str, run_dirs))
+    named = []
+    for proposal in candidates:
+        objections = [row.replace(RUN, folders) for row in proposal.objections]
+        row = dataclasses.replace(proposal, objections=tuple(objections))
+        named.append(row)
+    return named
 
 
 def _excused(
@@ -184,12 +199,12 @@ def _no_match(
         seen = f"{patterns} matches none of {len(candidates)} measured cases"
         ids = [proposal.case.id for proposal in candidates]
         suggestion = formatting.suggestion(choice.only[0], ids)
+    run = shlex.quote(str(run_dirs[0]))
     return RecordingRefused(
         tried=f"accepting {', '.join(str(folder) for folder in run_dirs)}",
         seen=seen,
         remedy=(
-            f"{suggestion}`perfgate judge {shlex.quote(str(run_dirs[0]))} -v` lists the "
-            "cases; --only "
+            f"{suggestion}`perfgate judge {run} -v` lists the cases; --only "
             "takes an id or a pattern such as '*/closed-c32/*'"
         ),
     )

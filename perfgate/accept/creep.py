@@ -29,6 +29,7 @@ from perfgate.judge.observation import Observation
 from perfgate.judge.policy import Policy
 from perfgate.judge.routing_shift import SHARES
 from perfgate.judge.verdict import Outcome, Verdict
+from perfgate.judge.wording import RUN
 from perfgate.results.samples import (
     Sample,
     in_time_order,
@@ -139,7 +140,7 @@ def lost_since(
     values = machine_values(new.metric.launches, new.machines)
     anchors = _carried(before, values, judged_runs, policy)
     measured = {observation.machine for observation in observations}
-    command = _command(case, observations)
+    command = _command(case)
     for machine, value in values.items():
         if machine is not None and machine not in measured:
             continue
@@ -164,10 +165,9 @@ def _has_regression(judged_runs: JudgedRuns) -> bool:
     return any(row.outcome is Outcome.REGRESSED for _, row in judged_runs)
 
 
-def _command(case: Case, observations: Sequence[Observation]) -> str:
-    """What accepts the runs all the same, in their folder."""
-    runs = " ".join(observation.run for observation in observations)
-    return f"`perfgate accept {runs} --only '{case.id}' --reason WHY`"
+def _command(case: Case) -> str:
+    """What accepts the runs all the same; who knows their folders puts them in."""
+    return f"`perfgate accept {RUN} --only '{case.id}' --reason WHY`"
 
 
 def _since_anchor(machine: Machine, lost: tuple[float, float]) -> str:
@@ -298,7 +298,7 @@ def unexplained_change(
         if change is not None:
             higher = new.metric.better == "higher"
             text = _described(change, list(segment), higher, machine)
-            return f"{text} ({_command(case, observations)})"
+            return f"{text} ({_command(case)})"
     return ""
 
 

@@ -269,17 +269,21 @@ def taken(tmp_path):
         measured = {m.MOE_LOAD: {"output_throughput": [value]}}
         run_id = f"202606{day:02}-120000-1"
         results = m.run(measured, (m.THROUGHPUT,), run_id)
-        rundata.save(results, tmp_path / run_id)
+        folder = tmp_path / f"day {day}"
+        rundata.save(results, folder)
         choice = Choice(reason=reason, report_only=report_only)
-        accept([tmp_path / run_id], store, choice, env={})
+        accept([folder], store, choice, env={})
         file = read_recorded(store.path(m.THROUGHPUT, "h200x2"))
         return file.metrics[m.THROUGHPUT.metric]
 
     return take
 
 
-def test_a_ramp_is_refused_and_a_reason_lets_it_pass(taken):
-    """0.5 % a run: the refusal names the case, the trend and the command."""
+def test_a_ramp_is_refused_and_a_reason_lets_it_pass(taken, tmp_path):
+    """0.5 % a run: the refusal names the case, the trend and the command.
+
+    The command has the run's folder, which need not be named by its id.
+    """
     values = [1000.0 * 0.995**number for number in range(20)]
 
     def take_all():
@@ -292,7 +296,9 @@ def test_a_ramp_is_refused_and_a_reason_lets_it_pass(taken):
     assert m.THROUGHPUT.id in text
     assert "it became worse by 3.0 %" in text
     assert "over 7 runs since 20260601-120000-1: a trend" in text
-    command = f"perfgate accept 20260607-120000-1 --only '{m.THROUGHPUT.id}'"
+    command = (
+        f"perfgate accept '{tmp_path / 'day 7'}' --only '{m.THROUGHPUT.id}'"
+    )
     assert command in text
 
     metric = taken(7, values[6], reason="determinism costs this")
