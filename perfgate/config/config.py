@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -342,8 +343,8 @@ def refuse_occupied(run_dir: Path, resume: bool) -> None:
             tried=f"starting a run in {run_dir}",
             seen=f"it holds a packed run: {packed.name}",
             remedy=(
-                f"use another --run-dir, or resume that run: gunzip {packed}, then add "
-                "--resume"
+                "use another --run-dir, or resume that run: gunzip "
+                f"{shlex.quote(str(packed))}, then add --resume"
             ),
         )
     if has_run and not resume:

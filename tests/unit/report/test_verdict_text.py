@@ -96,6 +96,13 @@ def test_a_whole_verdict_is_a_line_for_each_fact():
     ] == verdict_text.render(VERDICT, "runs/1").splitlines()
 
 
+def test_a_folder_of_several_words_is_one_word_of_the_command():
+    """It is copied into a shell."""
+    *_, advice = verdict_text.render(VERDICT, "runs/a b").splitlines()
+
+    assert "  do:   `perfgate accept 'runs/a b'`" == advice
+
+
 def test_reason_and_injection_have_a_line_each():
     """Only where there are any; without advice there is no last line."""
     text = verdict_text.render(
