@@ -520,7 +520,7 @@ def format_servers(
         if row.seconds is not None:
             duration = f"{row.seconds / 60:.1f} min (run {row.run})"
         grid.add_row(row.key, str(row.launches), loads or "none", duration)
-    lines = [_rendered(grid, width), _total_time(rows)]
+    lines = [_rendered(grid, width), _total_time(rows, mode)]
     if mode == "paired":
         lines += [
             "Base build and candidate are launched in turn, and judged in pairs.",
@@ -541,7 +541,7 @@ def format_servers(
     return lines
 
 
-def _total_time(rows: Sequence[ServerRow]) -> str:
+def _total_time(rows: Sequence[ServerRow], mode: Mode) -> str:
     known_s = []
     for row in rows:
         if row.seconds is not None:
@@ -555,6 +555,8 @@ def _total_time(rows: Sequence[ServerRow]) -> str:
     if unknown:
         count = formatting.count(unknown, "server")
         total += f", without {count} that no earlier run measured"
+    if mode == "screened":
+        total += ", and without pairs" if unknown else ", without pairs"
     return f"{total}."
 
 

@@ -41,6 +41,15 @@ def test_what_a_launch_took_is_read_from_an_earlier_run(launches, mode, count):
     assert total in preview.format_servers(rows, mode, 100)
 
 
+def test_the_time_of_a_screen_is_without_its_pairs():
+    """On a new machine each row is suspect, and a server has six launches more."""
+    rows = preview.servers([m.THROUGHPUT], 1, "screened", [run()])
+
+    lines = preview.format_servers(rows, "screened", 100)
+
+    assert "Total time: 1 min, without pairs." in lines
+
+
 @pytest.mark.parametrize("pairs", [1, 4])
 def test_pairs_launch_both_builds(pairs):
     """Twice as many launches as pairs."""
