@@ -60,7 +60,7 @@ SCENES = {
         "No answer: 12 of 12 measurements are invalid",
         "12 values invalid",
         "The run was cut off in launch 1",
-        "measure again",
+        "Resume the run",
     ),
     "two-runs": (
         ("h200x1-planted/unchanged/01", "h200x1-planted/delay/01"),
@@ -98,6 +98,8 @@ def pages(tmp_path_factory):
 def _page(scene, store):
     if scene == HISTORY:
         return _history(store)
+    if scene == "first-run":
+        store = Store(store.root / "nothing")
     results = [
         judged_again(schema.load(RUNS / run), store) for run in SCENES[scene][0]
     ]
