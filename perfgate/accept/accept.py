@@ -92,7 +92,9 @@ def propose(results: RunResults, store: Store, out_dir: Path) -> list[Path]:
     """
     valid = []
     run_dir = out_dir.parent
-    for proposal in _named(proposals([results], store, Choice()), [run_dir]):
+    for proposal in _named(
+        proposals([results], store, Choice()), [run_dir], store
+    ):
         if not (proposal.is_invalid or proposal.is_recorded):
             valid.append(proposal)
     targets = []
@@ -130,10 +132,10 @@ def accept(
     runs = [rundata.load(folder) for folder in run_dirs]
     runs.sort(key=lambda run: run.run_id)
     _refuse_runs(runs)
-    candidates = _named(proposals(runs, store, choice), run_dirs)
+    candidates = _named(proposals(runs, store, choice), run_dirs, store)
     matches = [p for p in candidates if choice.matches(p.case)]
     if not matches:
-        raise _no_match(run_dirs, candidates, choice)
+        raise _no_match(run_dirs, candidates, choice, store)
     accepted = [p for p in matches if not p.is_recorded]
     _refuse_injected(runs, accepted)
     groups = _by_file(accepted)
@@ -158,10 +160,10 @@ def accept(
 
 
 def _named(
-    candidates: Iterable[Proposal], run_dirs: Sequence[Path]
+    candidates: Iterable[Proposal], run_dirs: Sequence[Path], store: Store
 ) -> list[Proposal]:
-    """The proposals with the folders of the runs in the commands that they name."""
-    folders = shlex.join(map(str, run_dirs))
+    """The proposals with the runs' folders and the store in the commands that they name."""
+    folders = shlex.join(map(str, run_dirs)) + store.in_commands
     named = []
     for proposal in candidates:
         objections = [row.replace(RUN, folders) for row in proposal.objections]
@@ -189,7 +191,10 @@ def _excused(
 
 
 def _no_match(
-    run_dirs: Sequence[Path], candidates: Sequence[Proposal], choice: Choice
+    run_dirs: Sequence[Path],
+    candidates: Sequence[Proposal],
+    choice: Choice,
+    store: Store,
 ) -> RecordingRefused:
     """The refusal where no measured case is chosen."""
     seen = "they contain no measured case"
@@ -199,7 +204,7 @@ def _no_match(
         seen = f"{patterns} matches none of {len(candidates)} measured cases"
         ids = [proposal.case.id for proposal in candidates]
         suggestion = formatting.suggestion(choice.only[0], ids)
-    run = shlex.quote(str(run_dirs[0]))
+    run = shlex.quote(str(run_dirs[0])) + store.in_commands
     return RecordingRefused(
         tried=f"accepting {', '.join(str(folder) for folder in run_dirs)}",
         seen=seen,

@@ -7,6 +7,7 @@ at the folder of the file.
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,7 +104,7 @@ class Project:
         the project declines them.
         """
         if folder is not None:
-            return Store(folder, noise=shipped().baselines)
+            return self._named_store(folder)
         return Store(
             self.locations.baselines,
             self.shipped_baselines,
@@ -112,8 +113,14 @@ class Project:
 
     def own_store(self, folder: Path | None = None) -> Store:
         """The baselines that accepted launches are written to; the shipped ones are not."""
-        root = folder or self.locations.baselines
-        return Store(root, noise=shipped().baselines)
+        return self._named_store(folder or self.locations.baselines)
+
+    def _named_store(self, folder: Path) -> Store:
+        """The store in a folder alone; commands must name it where it is not the own one."""
+        words = ""
+        if folder.resolve() != self.locations.baselines.resolve():
+            words = f" --baselines {shlex.quote(str(folder))}"
+        return Store(folder, noise=shipped().baselines, in_commands=words)
 
     @property
     def root(self) -> Path:

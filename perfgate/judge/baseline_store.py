@@ -113,12 +113,19 @@ class Store:
         root: the folder; what is accepted is written here.
         behind: another store for what this one does not have; never written to.
         noise: folder whose noise table counts where those of the stores know nothing.
+        in_commands: with which words commands name this store (" --baselines DIR"); ""
+            where they take it by themselves.
     """
 
     def __init__(
-        self, root: Path, behind: Path | None = None, noise: Path | None = None
+        self,
+        root: Path,
+        behind: Path | None = None,
+        noise: Path | None = None,
+        in_commands: str = "",
     ) -> None:
         self.root = root
+        self.in_commands = in_commands
         self.behind: Store | None = None
         if behind is not None:
             self.behind = Store(behind)

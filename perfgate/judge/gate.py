@@ -155,6 +155,14 @@ def judge_run(
 def _judge_in(
     reader: RunReader, case: Case, store: Store, today: datetime.date | None
 ) -> Decision:
+    decision = _decision_in(reader, case, store, today)
+    advice = wording.in_store(decision.advice, store.in_commands)
+    return msgspec.structs.replace(decision, advice=advice)
+
+
+def _decision_in(
+    reader: RunReader, case: Case, store: Store, today: datetime.date | None
+) -> Decision:
     if case.is_duel:
         return judge_duel(reader, case)
     if reader.results.is_paired:

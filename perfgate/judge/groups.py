@@ -10,7 +10,13 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
-from perfgate.judge import joint, repetition_trend, report_majority, stalls
+from perfgate.judge import (
+    joint,
+    repetition_trend,
+    report_majority,
+    stalls,
+    wording,
+)
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.causes.diagnose import diagnose
 from perfgate.judge.observation import RunReader
@@ -41,7 +47,11 @@ def judge_groups(
     rows: list[GroupVerdict] = []
     for check in CHECKS:
         rows += check(reader, verdicts, store)
-    return tuple(rows)
+    named = []
+    for row in rows:
+        advice = wording.in_store(row.advice, store.in_commands)
+        named.append(msgspec.structs.replace(row, advice=advice))
+    return tuple(named)
 
 
 def with_group_verdicts(results: RunResults, store: Store) -> RunResults:

@@ -68,5 +68,5 @@ def _propose(results: RunResults, store: Store, run_dir: Path) -> str:
     count = formatting.count(len(files), "file")
     return (
         f"proposed baselines: {count} in {folder}; accept them with "
-        f"`perfgate accept {shlex.quote(str(run_dir))}`"
+        f"`perfgate accept {shlex.quote(str(run_dir))}{store.in_commands}`"
     )

@@ -231,7 +231,7 @@ def format_beginning(
         return [
             "",
             f"{start}: pairs decide them. Record meanwhile: --baseline-record, then "
-            "`perfgate accept RUN`.",
+            f"`perfgate accept RUN{config.store.in_commands}`.",
         ]
     return [
         "",

@@ -111,13 +111,29 @@ def test_judge_of_an_accepted_run_names_no_command_that_does_nothing(
     assert 0 == call(accept, second, "--baselines", store, *reason).exit_code
     beside = call(judge, second, "--baselines", store)
 
-    assert f"`perfgate accept {first}` makes this run" in new.output
+    assert f"`perfgate accept {first} --base" in new.output
     assert "no other run than this one is recorded" in alone.output
     assert "This run is in the baseline already" in alone.output
     assert "NOT_EXCLUDED" in beside.output
     assert "of other runs, or launch it in turn" in beside.output
     for done in (alone, beside):
         assert "perfgate accept" not in done.output
+
+
+def test_commands_name_the_store_that_judges(call, tmp_path):
+    """Without it a run would be accepted into the project's own store."""
+    store = tmp_path / "a store"
+    store.mkdir()
+    run = saved(tmp_path, 1, 1000.0)
+    judged = call(judge, run, "--baselines", store)
+    refused = call(accept, run, "--baselines", store, "--only", "x")
+
+    assert (
+        f"`perfgate accept {run} --baselines '{store}'` makes" in judged.output
+    )
+    assert f"`perfgate judge {run} --baselines '{store}' -v`" in str(
+        refused.exception
+    )
 
 
 def test_judge_of_a_run_without_cases_fails(call, tmp_path):

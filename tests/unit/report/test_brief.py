@@ -137,3 +137,15 @@ def test_a_group_that_fails_alone_is_what_moved():
 
     assert lines["REGRESSED:"].endswith("decoding is slower by 3.0 %")
     assert "Next: look at `runs/r`" == lines["Next:"]
+
+
+def test_losses_of_several_rows_name_the_store_that_judges():
+    """As the command of a single row does; it is one word of a shell."""
+    advice = (
+        f"`perfgate accept {RUN} --baselines 'a b' --only 'x' --reason 'WHY'`"
+    )
+    results = recorded(judged("REGRESSED", "REGRESSED"), advice=advice)
+
+    line = told(results)["Next:"]
+
+    assert "`perfgate accept runs/r --baselines 'a b' --reason 'WHY'`" in line
