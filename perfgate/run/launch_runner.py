@@ -159,7 +159,7 @@ class LaunchRunner:
             for probe in self._probes:
                 probe.stop()
         for workload in workloads:
-            if self._lacks_valid(workload, repetitions[workload.name]):
+            if self._is_unfinished(workload, repetitions[workload.name]):
                 yield self._row(workload, repetitions[workload.name], death)
         return death
 
@@ -205,16 +205,17 @@ class LaunchRunner:
         self, workload: Workload, repetitions: Sequence[Repetition]
     ) -> bool:
         """Whether another repetition is to be measured, and would tell more."""
-        return wants_more(workload, repetitions) and self._lacks_valid(
-            workload, repetitions
-        )
+        if not wants_more(workload, repetitions):
+            return False
+        return self._is_unfinished(workload, repetitions)
 
-    def _lacks_valid(
+    def _is_unfinished(
         self, workload: Workload, repetitions: Sequence[Repetition]
     ) -> bool:
-        """Whether the valid repetitions are too few, and do not tell enough.
+        """Whether valid repetitions are missing that would tell more.
 
-        On shared CPU cores every one of them counts.
+        On a GPU a load is finished once its figures are known; on shared CPU cores every
+        repetition counts.
         """
         if self._config.device == "cuda" and is_known(workload, repetitions):
             return False

@@ -433,4 +433,4 @@ def test_a_load_that_is_known_is_not_repeated_on_gpus(
     taken = [m.repetition(0, 1.0)]
 
     assert wants == runner._wants_more(TIMED, taken)
-    assert wants == runner._lacks_valid(TIMED, taken)
+    assert wants == runner._is_unfinished(TIMED, taken)
