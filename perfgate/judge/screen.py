@@ -50,8 +50,12 @@ def can_repeat(results: RunResults, case: Case) -> bool:
         server = results.servers.get(load.server.key)
         if server is not None and server.attached:
             return False
-    # A number of a test's own is measured by that test alone.
-    return not (case.metric in results.metrics and not case.numerator.workload)
+    return not is_own_number(results, case)
+
+
+def is_own_number(results: RunResults, case: Case) -> bool:
+    """Whether a test measured the case's metric itself; no other launch repeats that."""
+    return case.metric in results.metrics and case.numerator.workload is None
 
 
 def judge_suspect(reader: RunReader, case: Case, screen: Decision) -> Decision:

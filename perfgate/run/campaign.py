@@ -622,7 +622,8 @@ class Campaign:
         if not reason:
             self._escalate(case)
             return self._decide(case)
-        if self._is_own_number(case) and _is_clearly_worse(decision):
+        is_own_number = screening.is_own_number(self.results, case)
+        if is_own_number and _is_clearly_worse(decision):
             return _of_one_launch(decision)
         return _in_doubt(decision, reason)
 
@@ -679,16 +680,9 @@ class Campaign:
             reason = self._source_of(load.server).schedule.no_escalation
             if reason:
                 return reason
-        if self._is_own_number(case):
+        if screening.is_own_number(self.results, case):
             return "the test measures this number once a session: run it again"
         return ""
-
-    def _is_own_number(self, case: Case) -> bool:
-        """Whether a test measures the case's metric itself."""
-        return (
-            case.metric in self.results.metrics
-            and case.numerator.workload is None
-        )
 
     def _escalate(self, case: Case) -> None:
         """Make more launches for each workload that is in doubt, once a session.
