@@ -365,10 +365,10 @@ class Campaign:
             if missing is not None:
                 self._measure_launch(launch, missing, scheduled[place + 1 :])
 
-    def _after(
+    def _to_prepare(
         self, scheduled: Sequence[ScheduledLaunch]
     ) -> ServerConfig | None:
-        """The server that is probably launched next, if it is to be prepared.
+        """The server that is probably launched next; None if it is not to be prepared.
 
         Args:
             scheduled: what is known of the launches after the present one.
@@ -498,11 +498,13 @@ class Campaign:
                 return
             workloads = self._remaining(config, workloads)
         source = self._source_of(config)
-        upcoming = self._after(left)
+        upcoming = self._to_prepare(left)
         for attempt in range(1, source.attempts + 1):
             place = ""
             if not launch.is_fresh:
-                place = f", server {self._place} of {self._server_count}"
+                place = (
+                    f", server {self._server_number} of {self._server_count}"
+                )
             runner = self._start(config, launch.is_fresh, place, upcoming)
             death = self._run(
                 runner, workloads, self._is_part(runner, config, workloads)
@@ -516,8 +518,8 @@ class Campaign:
             workloads = self._remaining(config, workloads)
 
     @property
-    def _place(self) -> int:
-        """Servers of the session that are launched or were, as `_server_count` has it."""
+    def _server_number(self) -> int:
+        """Number of the server that is launched now, among `_server_count`."""
         configs = [self._needs[key][0] for key in self._scheduled]
         return sum(not config.build for config in configs)
 
@@ -544,7 +546,7 @@ class Campaign:
 
         source = self._source_of(config)
         self._recorder.put_server(source.software(config))
-        upcoming = _planned(source, upcoming)
+        upcoming = _if_startable(source, upcoming)
         self._say(config, source.describe_start(place))
         with self._timing_start():
             server = source.start(config, is_fresh, upcoming)
@@ -893,12 +895,12 @@ def initial_results(
     return results
 
 
-def _planned(
+def _if_startable(
     source: ServerSource, upcoming: ServerConfig | None
 ) -> ServerConfig | None:
-    """The server to prepare, whose weights are found, made and checked; else None.
+    """The upcoming server, once its weights are found, made and checked; else None.
 
-    That may take longer than the start beside which it imports, and a start is timed.
+    This is done before a start is timed, because weights may take longer than the start.
     What is missing is said when it is the server's turn.
     """
     if upcoming is None:
