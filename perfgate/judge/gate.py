@@ -106,11 +106,11 @@ def judge(
         policy = policy_of(
             case, observation.hardware_label, observation.fail_over
         )
-    bench = _Bench(case, metric_of(case), observation, policy)
-    problem = bench.invalid() or bench.collapsed()
+    measured = _MeasuredCase(case, metric_of(case), observation, policy)
+    problem = measured.invalid() or measured.collapsed()
     if problem is not None:
         return plausibility.explained(problem, case, observation)
-    decision = _by_value(bench, baseline, today)
+    decision = _by_value(measured, baseline, today)
     if isinstance(baseline, Recorded):
         decision = choices.explained(decision, observation, baseline.chosen)
     reference = plausibility.reference_of(baseline)
@@ -118,17 +118,19 @@ def judge(
 
 
 def _by_value(
-    bench: _Bench, baseline: Baseline | None, today: datetime.date | None
+    measured: _MeasuredCase,
+    baseline: Baseline | None,
+    today: datetime.date | None,
 ) -> Decision:
     """The verdict by value alone; starts of several kinds are judged apart."""
     if not isinstance(baseline, Recorded):
-        return bench.against(baseline, today)
+        return measured.against(baseline, today)
     decisions = {}
-    parts = start_kind.apart(baseline, bench.observation, bench.policy)
+    parts = start_kind.apart(baseline, measured.observation, measured.policy)
     for kind, observation in parts.items():
-        alike, policy = start_kind.alike(baseline, observation, bench.policy)
+        alike, policy = start_kind.alike(baseline, observation, measured.policy)
         part = dataclasses.replace(
-            bench, observation=observation, policy=policy
+            measured, observation=observation, policy=policy
         )
         decisions[kind] = part.against(alike, today)
     return start_kind.worst(decisions)
@@ -253,8 +255,11 @@ def unused_baselines(
 
 
 @dataclass(frozen=True)
-class _Bench:
-    """One case and what was measured of it."""
+class _MeasuredCase:
+    """One case, what was measured of it, and the verdict by each kind of baseline.
+
+    Losses are logarithms, positive if worse.
+    """
 
     case: Case
     metric: Metric
@@ -399,18 +404,17 @@ class _Bench:
         """A guard where the figure holds and was measured on the same; else a comparison."""
         figure = baseline.figure
         loss = self.loss(figure.value)
-        line = log_loss(figure.tolerance, self.higher)
+        threshold = log_loss(figure.tolerance, self.higher)
+        change = self.observation.value / figure.value - 1
         numbers: dict[str, object] = {
             "reference": "published",
             "baseline": figure.value,
-            "change": self.observation.value / figure.value - 1,
+            "change": change,
             "worse_by": fraction_of(loss, self.higher),
             "threshold": figure.tolerance,
         }
         fields = {
-            "change": formatting.change(
-                self.observation.value / figure.value - 1
-            ),
+            "change": formatting.change(change),
             "baseline": formatting.number(figure.value, self.unit),
             "source": figure.source,
             "tolerance": formatting.percent(figure.tolerance),
@@ -436,9 +440,9 @@ class _Bench:
             )
         outcome = Outcome.PASSED
         advice = wording.RECORD_OWN.format(case=self.case.id)
-        if loss > line:
+        if loss > threshold:
             outcome, advice = Outcome.REGRESSED, wording.PUBLISHED_LOSS
-        elif loss < -line:
+        elif loss < -threshold:
             outcome = Outcome.IMPROVED
         needs_launches = 0
         if outcome is Outcome.REGRESSED and self.valid_launches == 1:
@@ -527,7 +531,7 @@ class _Bench:
         )
         advice = wording.ACCEPT_REPLACE.format(case=self.case.id)
         recorded_metric = baseline.metric
-        numbers: dict[str, object] = {"reference": "recorded"}
+        numbers: Mapping[str, object] = {"reference": "recorded"}
         details = []
         is_same_metric = (self.metric.unit, self.metric.definition) == (
             recorded_metric.unit,
@@ -535,16 +539,24 @@ class _Bench:
         )
         if is_same_metric:
             value = baseline.noise(self.policy).reference
-            change = self.observation.value / value - 1
-            numbers |= {"baseline": value, "change": change}
+            numbers = self.recorded_numbers(baseline)
             line = wording.VALUE_ALONE.format(
-                change=formatting.change(change),
+                change=formatting.change(self.observation.value / value - 1),
                 baseline=formatting.number(value, self.unit),
             )
             details.append(line)
         return self.decision(
             Outcome.INCOMPARABLE, gate, summary, advice, details, **numbers
         )
+
+    def recorded_numbers(self, baseline: Recorded) -> dict[str, object]:
+        """Fields of a verdict: the recorded value, and the change from it as a fraction."""
+        value = baseline.noise(self.policy).reference
+        return {
+            "reference": "recorded",
+            "baseline": value,
+            "change": self.observation.value / value - 1,
+        }
 
     def against_shares(
         self, baseline: Recorded, gate: GateMode, today: datetime.date | None
@@ -553,13 +565,8 @@ class _Bench:
 
         The same prompts are sent each time, so one launch decides.
         """
-        value = baseline.noise(self.policy).reference
-        numbers: dict[str, object] = {
-            "reference": "recorded",
-            "baseline": value,
-            "change": self.observation.value / value - 1,
-            "target_effect": target_effect_of(baseline, self.policy),
-        }
+        numbers = self.recorded_numbers(baseline)
+        numbers["target_effect"] = target_effect_of(baseline, self.policy)
         shift = routing_shift.compare(
             self.observation.shares, baseline.metric, today
         )
@@ -584,12 +591,7 @@ class _Bench:
 
     def against_answers(self, baseline: Recorded, gate: GateMode) -> Decision:
         """What the model answers to the fixed prompts; one launch decides."""
-        value = baseline.noise(self.policy).reference
-        numbers: dict[str, object] = {
-            "reference": "recorded",
-            "baseline": value,
-            "change": self.observation.value / value - 1,
-        }
+        numbers = self.recorded_numbers(baseline)
         shift = answer_shift.compare(
             answer_shift.of_samples(self.observation.samples),
             answer_shift.of_samples(baseline.metric.launches),
@@ -619,12 +621,7 @@ class _Bench:
 
     def against_facts(self, baseline: Recorded, gate: GateMode) -> Decision:
         """Which of the launch's facts are not the recorded ones: one launch decides."""
-        value = baseline.noise(self.policy).reference
-        numbers: dict[str, object] = {
-            "reference": "recorded",
-            "baseline": value,
-            "change": self.observation.value / value - 1,
-        }
+        numbers = self.recorded_numbers(baseline)
         comparison = self.compared_facts(baseline)
         if comparison is None:
             summary = wording.FACTS_UNKNOWN.format(file=baseline.path.name)
