@@ -29,7 +29,7 @@ from benchmarks.simulated_launches import LARGEST_SIGMA, Array, Draws
 from perfgate.cases import Case, Load
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.gate import gate_mode
-from perfgate.judge.noise import DECISION_LAUNCHES, LINE_SHARE, log_loss
+from perfgate.judge.noise import DECISION_LAUNCHES, THRESHOLD_SHARE, log_loss
 from perfgate.judge.noise_table import LEARNED_FAMILIES
 from perfgate.judge.observation import noisy_rows
 from perfgate.judge.sessions import MACHINE_SHARE
@@ -292,8 +292,9 @@ def shares(
 def is_in_doubt(row: Row, draws: Draws) -> npt.NDArray[np.bool_]:
     """Runs whose first launch might not pass alone: shape (runs,).
 
-    It passes up to half of the threshold at least, and that is no less than LINE_SHARE
-    of the target effect (`fast_pass_threshold`). The gate need not decide these rows.
+    It passes up to half of the threshold at least, and that is no less than
+    THRESHOLD_SHARE of the target effect (`fast_pass_threshold`). The gate need not decide
+    these rows.
     """
     side = row.sides[0]
     past, first = draws.recorded[:, side], draws.current[:, side, 0]
@@ -305,7 +306,7 @@ def is_in_doubt(row: Row, draws: Draws) -> npt.NDArray[np.bool_]:
     if len(row.sides) == 2:
         loss = np.abs(loss)
     target = log_loss(row.subject.policy.smallest, row.subject.higher)
-    return np.asarray(loss > 0.99 * LINE_SHARE * target / 2)
+    return np.asarray(loss > 0.99 * THRESHOLD_SHARE * target / 2)
 
 
 def line(cells: Sequence[object]) -> str:

@@ -16,7 +16,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from perfgate.judge.noise import LINE_SHARE, t_quantile
+from perfgate.judge.noise import THRESHOLD_SHARE, t_quantile
 from perfgate.judge.verdict import Outcome
 
 CONFIDENCE = 0.95
@@ -66,12 +66,12 @@ class Change:
 
     def outcome(self, target: float) -> Outcome:
         """What follows, where a loss of that size (log) is to be caught."""
-        line = LINE_SHARE * target
-        if self.loss > line:
+        threshold = THRESHOLD_SHARE * target
+        if self.loss > threshold:
             if self.loss > self.alarm:
                 return Outcome.REGRESSED
             return Outcome.INCONCLUSIVE
-        if self.loss < -max(line, self.alarm):
+        if self.loss < -max(threshold, self.alarm):
             return Outcome.IMPROVED
         if self.excluded <= target:
             return Outcome.PASSED

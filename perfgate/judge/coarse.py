@@ -89,9 +89,9 @@ def _verdict(decision: Decision, case: Case, slowest: Slowest) -> Decision:
     loss = math.log(value / slowest.value)
     if is_higher:
         loss = -loss
-    line = math.log(MOST)
+    threshold = math.log(MOST)
     outcome, advice = Outcome.PASSED, ""
-    if loss > line:
+    if loss > threshold:
         outcome, advice = Outcome.REGRESSED, wording.COARSE_LOSS
     summary = wording.COARSE.format(
         change=formatting.change(value / slowest.value - 1),
@@ -107,7 +107,7 @@ def _verdict(decision: Decision, case: Case, slowest: Slowest) -> Decision:
         baseline=slowest.value,
         change=value / slowest.value - 1,
         worse_by=fraction_of(loss, is_higher),
-        threshold=fraction_of(line, is_higher),
+        threshold=fraction_of(threshold, is_higher),
         summary=summary,
         advice=advice,
     )

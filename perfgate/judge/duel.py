@@ -24,7 +24,7 @@ from perfgate.cases import Case
 from perfgate.judge import choices, paired, wording
 from perfgate.judge.noise import (
     EXCLUSION,
-    LINE_SHARE,
+    THRESHOLD_SHARE,
     fraction_of,
     log_loss,
     t_quantile,
@@ -210,7 +210,7 @@ class Duel:
     @property
     def threshold(self) -> float:
         """The loss beyond which it is a regression, if it is certain."""
-        return LINE_SHARE * self.target
+        return THRESHOLD_SHARE * self.target
 
     @property
     def bound(self) -> float:
@@ -226,8 +226,8 @@ class Duel:
     @property
     def mde(self) -> float:
         """The smallest loss that is called one with probability POWER."""
-        line = max(self.threshold, self.bound)
-        return line + t_quantile(self.freedom, POWER) * self.error
+        smallest = max(self.threshold, self.bound)
+        return smallest + t_quantile(self.freedom, POWER) * self.error
 
     def outcome(self) -> Outcome:
         """What the launches show."""

@@ -19,9 +19,11 @@ Where the store says nothing, the policy assumes a variation.
 The noise bound is that error times Student's t at 1 - alpha. Student's t and not the
 normal quantile, because s is itself an estimate: with six launches, the normal quantile
 raises a false alarm 14 times as often as it claims. The rows of a run share its false
-alarms (`row_alpha`). The threshold is LINE_SHARE of the target effect, and never below
-the noise bound. That is at most MOST_CEILINGS of the ceiling, the largest loss that may
-pass, unless the launches vary that much.
+alarms (`row_alpha`).
+
+The ceiling is the largest loss that may pass. It limits the noise bound to MOST_CEILINGS
+times the ceiling, or to MOST_ERRORS standard errors where that is more. The threshold is
+THRESHOLD_SHARE of the target effect, or the noise bound where that is larger.
 
 The margin is the error times Student's t at EXCLUSION: a loss larger than seen by more
 than that is excluded. (`python -m benchmarks.gate_simulation` checks these claims;
@@ -62,11 +64,12 @@ MOST_CEILINGS, MOST_ERRORS = 4, 18
 EXCLUSION = 0.95
 # Losses of the target size that a single launch may call clearly fine.
 OVERLOOKED = 0.005
-# z(0.999) / (z(0.999) + z(0.95)): a loss of Delta then lies 1.645 standard errors
-# beyond the line.
-LINE_SHARE = 0.65
+# Of the target effect: z(0.999) / (z(0.999) + z(0.95)). A loss of the target size then
+# lies 1.645 standard errors beyond the threshold.
+THRESHOLD_SHARE = 0.65
 ESTABLISHED_LAUNCHES, ESTABLISHED_RUNS = 6, 3
 DECISION_LAUNCHES = 3  # one, and two more when that one is borderline
+MOST_RECORDED_LAUNCHES = 60  # that `launches_needed` tries
 # Weight of the assumed noise where the store does not know that of the metric.
 PRIOR_LAUNCHES = 4
 # Most degrees of freedom that pooled machines add, and the fewest that one needs with
@@ -184,7 +187,7 @@ class Noise:
     ) -> float:
         """Minimum detectable effect: the smallest loss, as a fraction, caught with 95 %."""
         return fraction_of(
-            self.noise_bound(launches_now) / LINE_SHARE, higher_is_better
+            self.noise_bound(launches_now) / THRESHOLD_SHARE, higher_is_better
         )
 
 
@@ -374,7 +377,9 @@ def loss_threshold(
         ceiling: the largest loss, as a fraction, that may pass. The threshold is at most
             MOST_CEILINGS of it, unless the launches vary that much.
     """
-    share_of_target = LINE_SHARE * log_loss(target_effect, higher_is_better)
+    share_of_target = THRESHOLD_SHARE * log_loss(
+        target_effect, higher_is_better
+    )
     bound = noise.noise_bound(launches_now, alpha)
     if ceiling is not None:
         limit = MOST_CEILINGS * log_loss(ceiling, higher_is_better)
@@ -406,7 +411,7 @@ def fast_pass_threshold(
     )
     quantile = t_quantile(noise.degrees_of_freedom, 1 - OVERLOOKED)
     variation = quantile * noise.error(1)
-    return min(three, max(three / 2, three / LINE_SHARE - variation))
+    return min(three, max(three / 2, three / THRESHOLD_SHARE - variation))
 
 
 def log_loss(fraction: float, higher_is_better: bool) -> float:
@@ -448,18 +453,14 @@ def step_up(fraction: float, higher_is_better: bool = False) -> float:
 
 
 def launches_needed(
-    noise: Noise,
-    target_effect: float,
-    higher_is_better: bool,
-    max_launches: int = 60,
+    noise: Noise, target_effect: float, higher_is_better: bool
 ) -> int | None:
-    """Recorded launches, one a session, from which Delta can be detected at this noise.
+    """Recorded launches, one a session, that detect the target effect at this noise.
 
-    None if `max_launches` are not enough.
+    None if MOST_RECORDED_LAUNCHES are not enough.
     """
-    for count in range(
-        max(ESTABLISHED_LAUNCHES, noise.launches), max_launches + 1
-    ):
+    fewest = max(ESTABLISHED_LAUNCHES, noise.launches)
+    for count in range(fewest, MOST_RECORDED_LAUNCHES + 1):
         grown = dataclasses.replace(
             noise.with_launches(count),
             degrees_of_freedom=max(count - 1, noise.degrees_of_freedom),

@@ -26,7 +26,7 @@ from perfgate.cases import Case
 from perfgate.judge import answer_shift, choices, plausibility, ratio, wording
 from perfgate.judge.answers import context_differences
 from perfgate.judge.noise import (
-    LINE_SHARE,
+    THRESHOLD_SHARE,
     fraction_of,
     log_loss,
     loss_of,
@@ -136,7 +136,7 @@ def _directed(
         label = candidate.hardware_label
         target_effect = _policy_of_builds(case, label).paired
     is_higher = metric.better == "higher"
-    tolerance = LINE_SHARE * log_loss(target_effect, is_higher) / 2
+    tolerance = THRESHOLD_SHARE * log_loss(target_effect, is_higher) / 2
     moved = None
     if not case.two_sided:
         moved = ratio.moves(candidate.sides, base.sides)
@@ -315,7 +315,7 @@ class _Paired:
 
     @property
     def threshold(self) -> float:
-        return LINE_SHARE * self.target
+        return THRESHOLD_SHARE * self.target
 
     @property
     def floor(self) -> float:

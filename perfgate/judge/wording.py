@@ -539,16 +539,16 @@ CEILING_RAISED = "A ceiling below the target effect counts as {ceiling}."
 
 
 def limits(
-    line: float, higher_is_better: bool, either_way: bool
+    loss: float, higher_is_better: bool, either_way: bool
 ) -> tuple[float, ...]:
-    """The changes of the value, as fractions, at which a loss reaches the line.
+    """The changes of the value, as fractions, that are such a loss.
 
     Args:
-        line: the loss that is allowed (log).
+        loss: that is allowed (log): a threshold, or a ceiling.
         either_way: whether a change in either direction may be a regression.
     """
-    fall = -fraction_of(line, higher_is_better=True)
-    rise = fraction_of(line, higher_is_better=False)
+    fall = -fraction_of(loss, higher_is_better=True)
+    rise = fraction_of(loss, higher_is_better=False)
     if either_way:
         return fall, rise
     if higher_is_better:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perfgate.judge.noise import (
-    LINE_SHARE,
+    THRESHOLD_SHARE,
     Noise,
     fast_pass_threshold,
     fraction_of,
@@ -46,7 +46,7 @@ def test_line_share_follows_from_the_error_rates():
         norm,
     )  # here: all other tests are collected without it
 
-    assert pytest.approx(LINE_SHARE, abs=0.005) == norm.ppf(0.999) / (
+    assert pytest.approx(THRESHOLD_SHARE, abs=0.005) == norm.ppf(0.999) / (
         norm.ppf(0.999) + norm.ppf(0.95)
     )
 

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from perfgate.judge import noise_table
-from perfgate.judge.noise import LINE_SHARE, Noise, log_loss, noise_of
+from perfgate.judge.noise import THRESHOLD_SHARE, Noise, log_loss, noise_of
 from perfgate.judge.policy import GPU_RATE
 from perfgate.judge.recorded import Comparison
 from perfgate.judge.verdict import Outcome
@@ -133,7 +133,7 @@ def test_minimum_detectable_effect_is_threshold_and_margin():
     quiet = compared(100.0)
     expected = quiet.threshold + quiet.margin
 
-    assert quiet.threshold == pytest.approx(-LINE_SHARE * math.log(0.98))
+    assert quiet.threshold == pytest.approx(-THRESHOLD_SHARE * math.log(0.98))
     assert -math.expm1(-expected) == pytest.approx(quiet.mde)
 
 
