@@ -23,7 +23,7 @@ from perfgate.judge.verdict import Decision, Outcome
 from perfgate.load.metrics import METRICS
 from perfgate.results.samples import values_of
 
-# Times the slowest value that was recorded.
+# A value that is so many times as bad as the slowest recorded one is a regression.
 MOST = 2.0
 # With one processor alone nothing is known of how much they differ.
 FEWEST_PROCESSORS = 2
@@ -98,7 +98,7 @@ def _verdict(decision: Decision, case: Case, slowest: Slowest) -> Decision:
         slowest=formatting.number(slowest.value, decision.unit),
         processors=slowest.processors,
         label=slowest.label,
-        most=formatting.ratio(MOST),
+        most=f"{MOST:g}",
     )
     return msgspec.structs.replace(
         decision,

@@ -110,7 +110,7 @@ QUIET_CORES = (
 # On a processor that was never recorded.
 COARSE = (
     "{change} vs the slowest launch on {processors} other processors, {slowest} on {label}; "
-    "only a loss beyond {most} that is judged here"
+    "on this processor only a value more than {most} times as bad is a regression"
 )
 COARSE_LOSS = (
     "No processor that was recorded is so slow. Find what changed for all servers; to "

@@ -73,7 +73,7 @@ def test_the_message_says_what_it_was_held_against(store):
         "the slowest launch on 2 other processors, 20 ms on cpu-slow-avx2-x2"
         in text
     )
-    assert "only a loss beyond 2x" in text
+    assert "only a value more than 2 times as bad" in text
 
 
 def test_one_processor_tells_nothing_of_another(store):
