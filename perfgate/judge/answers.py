@@ -14,9 +14,8 @@ from perfgate import formatting
 from perfgate.judge import packages
 
 FIELD = "answers"
-DIGITS = (
-    6  # of each hash; two of 16 answers are confused once in a million changes
-)
+# Of each hash. Two of 16 answers are confused once in a million changes.
+DIGITS = 6
 VARIES = "varies"
 
 

@@ -1,12 +1,14 @@
 """Duel: a candidate judged against a base build by launches that took turns on one core.
 
 Both builds are alive at once and answer the same batches alternately
-(`perfgate.load.turns`), so nothing is stored: any machine can be judged, the first time.
-The unit is the launch: two of one build differ by where their memory lies, and no number
-of turns averages that out. A few launches know their own variation badly, so the
-variation that was recorded counts as more of them. The error is never taken for smaller
-than the cycles of these launches say. A loss is launched once more before it counts. Launches are
-compared with those that were alive at once: minutes later the machine may be faster.
+(`perfgate.load.turns`). No baseline is needed, so a machine can be judged the first time.
+
+The unit is the launch. Two launches of one build differ by where their memory lies, and
+no number of turns averages that out. A few launches tell little about that variation, so
+the policy's assumed variation counts as ASSUMED_FREEDOM more of them. The error of the
+loss is at least what the cycles of these launches say. A loss counts once each build has
+LAUNCHES_OF_A_LOSS launches. A launch is compared only with those that were alive at the
+same time, because the machine may be faster minutes later.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ FEWEST_LAUNCHES = 2  # of each build
 # Of each build, for a regression. Where the memory of processes lies once made two
 # launches 3.6 % slower than two others of the same build.
 LAUNCHES_OF_A_LOSS = 4
-# Weight of the recorded variation, in degrees of freedom.
+# Weight of the policy's assumed variation, in degrees of freedom.
 ASSUMED_FREEDOM = 4
 # One-sided: so many unchanged cases at most are called slower by their error alone.
 DOUBT = 0.01
@@ -234,9 +236,8 @@ class Duel:
         if self.loss > self.threshold:
             if self.loss > self.bound:
                 return Outcome.REGRESSED
-            if (
-                self.bound > self.target
-            ):  # too noisy to tell the target from nothing
+            is_target_hidden = self.bound > self.target
+            if is_target_hidden:
                 return Outcome.NOT_EXCLUDED
             return Outcome.INCONCLUSIVE
         if self.loss < -max(self.threshold, self.bound):

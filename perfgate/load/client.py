@@ -49,13 +49,11 @@ CONNECT_S = 10.0
 WATCH_S = 0.1  # how often deadlines are looked at
 HEARTBEAT_S = 0.01  # how often the client notes that it runs
 ABSENT_NS = 20_000_000
-STARVED = (
-    "the client is "  # begins the reason of a request that it could not send
-)
+# Begins the reason of a request that the client could not send.
+STARVED = "the client is "
 CLIENT_TIMES = "the kernel was not asked"
-LIFE_NS = (
-    1_000_000_000  # how old a token may be that shows that the server lives
-)
+# How old a token may be that shows that the server lives.
+LIFE_NS = 1_000_000_000
 Progress = Callable[[int, int], None]
 
 

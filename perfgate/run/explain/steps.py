@@ -17,9 +17,8 @@ from dataclasses import dataclass, field
 from perfgate.run.explain.trace import Span, Trace
 
 US_PER_MS = 1e3
-ON_GPU_SHARE = (
-    0.8  # of the steps, at least, must have a range on the GPU's clock
-)
+# Of the steps, at least, must have a range on the GPU's clock.
+ON_GPU_SHARE = 0.8
 # vLLM: execute_context_1(512)_generation_31(31): requests (tokens) of each kind.
 _VLLM = re.compile(r"execute_context_(\d+)\(\d+\)_generation_(\d+)\(\d+\)")
 # SGLang: step[EXTEND bs=4 toks=256], step[DECODE bs=32].
