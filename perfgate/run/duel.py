@@ -1,9 +1,9 @@
 """Duel runner: launches of two builds, alive at once, answer batches in turns.
 
-It goes on until the time of every launch is known closely, after some seconds well
-enough, and no longer than its limit. Where two cores are free, two launches are asked at
-once, one of each build, and change places: what disturbs one core of a machine often
-disturbs the other.
+It goes on until the time of every launch is known to SMALL_ERROR, after USUAL_S to
+USUAL_ERROR, and no longer than LONGEST_S. Where two cores are free, two launches are
+asked at once, one of each build, and change places: what disturbs one core of a machine
+often disturbs the other.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from perfgate.load.turns import (
 from perfgate.load.workload import Workload, build_requests
 from perfgate.web import NoAnswer
 
-# Standard error of a launch's time by its cycles. Launches themselves differ by 0.7 %, so
-# that more cycles say little beyond the first one, and are worth some seconds beyond the
-# second. On a busy machine a turn says less, and takes longer.
-CLOSE, GOOD = 0.003, 0.006
+# Relative standard errors of a launch's time by its cycles. Launches differ by 0.7 %, so
+# cycles beyond the small error add little; cycles beyond the usual error are worth
+# USUAL_S. On a busy machine a turn says less and takes longer: up to LONGEST_S.
+SMALL_ERROR, USUAL_ERROR = 0.003, 0.006
 USUAL_S, LONGEST_S = 12.0, 60.0
 # Batches that a launch answers before any counts, on each core.
 WARM_UP = 3
@@ -91,7 +91,7 @@ class DuelRunner:
         Raises:
             NoAnswer: a launch does not answer.
         """
-        lanes = self._free_lanes()
+        lanes = _free_lanes(self._warmed_up())
         turns: dict[str, list[Turn]] = {
             workload.name: [] for workload in self.workloads
         }
@@ -117,20 +117,17 @@ class DuelRunner:
             return True
         if cycle % CHECK_EVERY:
             return False
-        enough = CLOSE
+        limit = SMALL_ERROR
         if self.clock() - began_s >= USUAL_S:
-            enough = GOOD
+            limit = USUAL_ERROR
         for rows in turns.values():
             for metric in self.judged:
-                if largest_error(rows, BATCH_TIMES[metric]) > enough:
+                if largest_error(rows, BATCH_TIMES[metric]) > limit:
                     return False
         return True
 
-    def _free_lanes(self) -> tuple[int | None, ...]:
-        """Warm all launches up on every core; returns the cores to ask on.
-
-        Two where nobody waits for them, else the one that is waited for least.
-        """
+    def _warmed_up(self) -> dict[int | None, float]:
+        """Warm all launches up on each core; returns what share of the time they waited."""
         shares: dict[int | None, float] = {}
         for core in self.cores[:MOST_LANES]:
             turns = []
@@ -140,10 +137,7 @@ class DuelRunner:
                         turns.append(self._turn(workload, 0, place, core))
                     self._repetition += 1
             shares[core] = waiting_share(turns)
-        free = [core for core, share in shares.items() if share < FREE_CORE]
-        if len(free) == MOST_LANES:
-            return tuple(free)
-        return (min(shares, key=lambda core: shares[core]),)
+        return shares
 
     def _cycle(
         self,
@@ -187,3 +181,20 @@ class DuelRunner:
             elapsed_ms=times.wall_ns / NS_PER_MS,
             waited_ms=(times.waited_ns or 0) / NS_PER_MS,
         )
+
+
+def _free_lanes(
+    waiting_shares: Mapping[int | None, float],
+) -> tuple[int | None, ...]:
+    """The cores to ask on: two if both are free, else the one that is waited for least.
+
+    Args:
+        waiting_shares: core -> share of the time that launches waited for it.
+    """
+    free = []
+    for core, share in waiting_shares.items():
+        if share < FREE_CORE:
+            free.append(core)
+    if len(free) == MOST_LANES:
+        return tuple(free)
+    return (min(waiting_shares, key=lambda core: waiting_shares[core]),)

@@ -66,13 +66,12 @@ class Duels:
     ) -> None:
         """Launch both builds, have them answer the workloads in turns, and end them.
 
-        Nothing is measured where an earlier command has measured all of it.
+        Nothing is measured where an earlier command has measured all of it. Where a
+        launch dies, all are launched once more.
 
         Args:
             further: launches of each build to add to those that there are; 0 measures
                 what a first verdict needs.
-
-        Where a launch dies, all are launched once more.
 
         Raises:
             Failure: a launch failed to start, or one died again.
