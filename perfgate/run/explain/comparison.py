@@ -66,9 +66,11 @@ def recorded(folder: Path, requests: int) -> Recorded:
             seen="no trace has a kernel or an operator",
             remedy="read the server's log: the profiler may not have started",
         )
-    on_gpu = any(trace.kernels for trace in ranks.values())
+    unit: WorkUnit = "operator"
+    if any(trace.kernels for trace in ranks.values()):
+        unit = "kernel"
     return Recorded(
-        unit="kernel" if on_gpu else "operator",
+        unit=unit,
         ranks=len(ranks),
         phases=_phases(list(ranks.values()), requests),
         files=tuple(ranks),
@@ -171,8 +173,8 @@ def changes(before: Totals | None, now: Totals) -> tuple[KernelChange, ...]:
         rows.append(
             KernelChange(
                 name=name[:NAME_CHARACTERS],
-                before_ms=old.us / US_PER_MS,
-                now_ms=new.us / US_PER_MS,
+                before_ms=old.time_us / US_PER_MS,
+                now_ms=new.time_us / US_PER_MS,
                 before_count=old.count,
                 now_count=new.count,
             )
@@ -181,17 +183,13 @@ def changes(before: Totals | None, now: Totals) -> tuple[KernelChange, ...]:
     return tuple(rows[:MOST_KERNELS])
 
 
-def profiled(
-    totals: Totals, named: Sequence[KernelChange], side: str
-) -> ProfiledSteps:
+def profiled_steps(totals: Totals, named_ms: float) -> ProfiledSteps:
     """The steps of one launch.
 
     Args:
-        named: the kernels that are listed by name.
-        side: "before" or "now": which of their times is this launch's.
+        named_ms: time of a step in the kernels that are listed by name.
     """
-    all_us = sum(kernel.us for kernel in totals.kernels.values())
-    named_ms = sum(getattr(row, f"{side}_ms") for row in named)
+    all_us = sum(kernel.time_us for kernel in totals.kernels.values())
     return ProfiledSteps(
         steps=totals.steps,
         batch=totals.batch,
@@ -210,7 +208,7 @@ def _communication_us(totals: Totals) -> float:
     spent_us = 0.0
     for name, kernel in totals.kernels.items():
         if is_communication(name):
-            spent_us += kernel.us
+            spent_us += kernel.time_us
     return spent_us
 
 

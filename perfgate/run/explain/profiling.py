@@ -30,6 +30,7 @@ from perfgate.results.profile import (
 from perfgate.run.explain import comparison
 from perfgate.run.explain.builds import Build, Launcher
 from perfgate.run.explain.comparison import Recorded
+from perfgate.run.explain.steps import Totals
 from perfgate.run.explain.subject import Subject
 from perfgate.run.launch_runner import start_launch, target_of
 from perfgate.servers.running import RunningServer
@@ -177,34 +178,44 @@ def profile_of(
     run_dir: Path,
 ) -> Profile:
     """Kernels of the candidate against those of the base, in the phase that lost most."""
+    base_name = ""
+    base_launch: Profiled | None = None
     before: Recorded | None = None
-    name, files = "", candidate.recorded.files
+    files = candidate.recorded.files
     if base is not None:
-        before, name = base[1].recorded, base[0].name
+        build, base_launch = base
+        base_name, before = build.name, base_launch.recorded
         files = (*before.files, *files)
     phase = _phase(before, candidate.recorded, subject)
     now_totals = candidate.recorded.phases[phase]
-    before_totals = before.phases.get(phase) if before is not None else None
+    before_totals: Totals | None = None
+    if before is not None:
+        before_totals = before.phases.get(phase)
     kernels = comparison.changes(before_totals, now_totals)
     steps_before: ProfiledSteps | None = None
-    if before_totals is not None and base is not None:
-        steps_before = _with_itl(
-            comparison.profiled(before_totals, kernels, "before"), base[1]
-        )
-    now = _with_itl(comparison.profiled(now_totals, kernels, "now"), candidate)
+    if before_totals is not None and base_launch is not None:
+        before_ms = sum(kernel.before_ms for kernel in kernels)
+        steps = comparison.profiled_steps(before_totals, before_ms)
+        steps_before = _with_itl(steps, base_launch)
+    now_ms = sum(kernel.now_ms for kernel in kernels)
+    steps_now = comparison.profiled_steps(now_totals, now_ms)
+    lost_ms: float | None = None
+    lost_metric = ""
     loss = subject.losses.get(phase)
+    if loss is not None:
+        lost_ms, lost_metric = loss.added, loss.name
     return Profile(
         server=subject.config.key,
         load=subject.workload.name,
         phase=phase,
         unit=candidate.recorded.unit,
         ranks=candidate.recorded.ranks,
-        base=name,
+        base=base_name,
         before=steps_before,
-        now=now,
+        now=_with_itl(steps_now, candidate),
         kernels=kernels,
-        lost_ms=None if loss is None else loss.added,
-        lost_metric="" if loss is None else loss.name,
+        lost_ms=lost_ms,
+        lost_metric=lost_metric,
         traces=tuple(str(path.relative_to(run_dir)) for path in files),
         notes=_notes(subject, phase),
     )

@@ -45,7 +45,7 @@ class Mark:
 class Sum:
     """Time and calls of one kernel."""
 
-    us: float = 0.0
+    time_us: float = 0.0
     count: float = 0.0
 
 
@@ -230,7 +230,7 @@ def _add(
 ) -> None:
     for name, part in kernels.items():
         kernel = total.setdefault(name, Sum())
-        kernel.us += part.us * share
+        kernel.time_us += part.time_us * share
         kernel.count += part.count * share
 
 
@@ -267,7 +267,7 @@ def _add_operators(
         _count(step, span.name, length_us)
         if open_spans:
             caller, callers_step = open_spans[-1]
-            callers_step.kernels[caller.name].us -= length_us
+            callers_step.kernels[caller.name].time_us -= length_us
         else:
             step.busy_us += length_us
         open_spans.append((span, step))
@@ -275,7 +275,7 @@ def _add_operators(
 
 def _count(step: Step, name: str, length_us: float) -> None:
     kernel = step.kernels.setdefault(name, Sum())
-    kernel.us += length_us
+    kernel.time_us += length_us
     kernel.count += 1
 
 

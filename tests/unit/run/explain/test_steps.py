@@ -14,7 +14,7 @@ def spans(*events):
 
 def times(totals):
     """Time (us) of each kernel."""
-    return {name: kernel.us for name, kernel in totals.kernels.items()}
+    return {name: kernel.time_us for name, kernel in totals.kernels.items()}
 
 
 @pytest.mark.parametrize(
