@@ -170,34 +170,18 @@ def get(
     return call.body(b"")
 
 
-def get_json(
-    url: str,
-    *,
-    timeout_s: float,
-    authorization: str = "",
-    most_bytes: int = MOST_BYTES,
-) -> Any:
+def get_json(url: str, *, timeout_s: float, authorization: str = "") -> Any:
     """The JSON document that answers GET.
 
     Raises:
         NoAnswer: as of `get`, or it is no JSON.
     """
-    body = get(
-        url,
-        timeout_s=timeout_s,
-        authorization=authorization,
-        most_bytes=most_bytes,
-    )
+    body = get(url, timeout_s=timeout_s, authorization=authorization)
     return _document(f"GET {url}", body)
 
 
 def post(
-    url: str,
-    document: Any = None,
-    *,
-    timeout_s: float,
-    authorization: str = "",
-    most_bytes: int = MOST_BYTES,
+    url: str, document: Any = None, *, timeout_s: float, authorization: str = ""
 ) -> bytes:
     """The body of the answer to POST.
 
@@ -207,22 +191,20 @@ def post(
     Raises:
         NoAnswer: as of `get`.
     """
-    call = _Call("POST", url, timeout_s, authorization, most_bytes)
+    call = _Call("POST", url, timeout_s, authorization, MOST_BYTES)
     content = b""
     if document is not None:
         content = msgspec.json.encode(document)
     return call.body(content)
 
 
-def post_json(
-    url: str, document: Any, *, timeout_s: float, authorization: str = ""
-) -> Any:
+def post_json(url: str, document: Any, *, timeout_s: float) -> Any:
     """The JSON document that answers POST.
 
     Raises:
         NoAnswer: as of `get`, or it is no JSON.
     """
-    body = post(url, document, timeout_s=timeout_s, authorization=authorization)
+    body = post(url, document, timeout_s=timeout_s)
     return _document(f"POST {url}", body)
 
 

@@ -56,12 +56,6 @@ class Conversations(
                 "a conversation has two turns or more, and lengths of at least 1"
             )
 
-    @property
-    def reuse(self) -> float:
-        """Share of all prompt tokens that an earlier turn has sent."""
-        lengths = [self._length(turn) for turn in range(self.turns)]
-        return sum(lengths[:-1]) / sum(lengths)
-
     def _length(self, turn: int) -> int:
         return self.first_len_tokens + turn * self.turn_len_tokens
 

@@ -7,7 +7,6 @@ published figure with the arithmetic.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import msgspec
 
@@ -216,7 +215,6 @@ def estimate(
     name: str,
     architecture: Architecture,
     question: Question,
-    batches: Sequence[int] = BATCHES,
     shares: Shares | None = None,
 ) -> Estimate:
     """Estimate one model.
@@ -225,7 +223,6 @@ def estimate(
         name: for the reader.
         architecture: the model's shape.
         question: GPUs, precision and context.
-        batches: sequences that decode at once, a step each.
         shares: of the experts, of all choices of a layer; uniform if they are unknown.
 
     Raises:
@@ -243,7 +240,7 @@ def estimate(
         split.ranks, dtype
     )
     kv_tokens, why_not = _kv_tokens(architecture, question, weights)
-    steps = [step(architecture, question, batch, shares) for batch in batches]
+    steps = [step(architecture, question, batch, shares) for batch in BATCHES]
     return Estimate(
         name=name,
         parameters=architecture.parameters,

@@ -18,7 +18,6 @@ from perfgate.judge.verdict import Outcome
 from perfgate.load.frozen import Frozen
 from perfgate.load.metrics import family_of
 from perfgate.load.repetition import Repetition
-from perfgate.report import verdict_text
 from perfgate.results.schema import Measurement, RunResults, Server
 from perfgate.servers.removed import removed_notice
 
@@ -70,20 +69,6 @@ def _lacking_as_a_whole(results: RunResults, consequence: str) -> list[str]:
             f"({consequence})"
         )
     return lines
-
-
-def not_excluded(results: RunResults) -> list[str]:
-    """How many judged rows may hide a loss, and what would show it, once."""
-    hard = [row for row in results.verdicts if row.gate == "hard"]
-    hidden = [row for row in hard if row.outcome is Outcome.NOT_EXCLUDED]
-    if not hidden:
-        return []
-    ceilings = verdict_text.ceilings(hidden)
-    line = f"{len(hidden)} of {len(hard)} rows cannot exclude {ceilings}"
-    advice = verdict_text.most_common_advice(hidden)
-    if advice:
-        line += f". {advice}"
-    return [line]
 
 
 def failures(results: RunResults) -> list[str]:

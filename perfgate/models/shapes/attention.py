@@ -178,12 +178,7 @@ def _keys_and_values(shape: Heads, values: int) -> CachePart:
 
 
 def latent(
-    hidden: int,
-    heads: int,
-    shape: LatentAttention,
-    *,
-    bias: bool = False,
-    output_gate: bool = False,
+    hidden: int, heads: int, shape: LatentAttention, *, bias: bool = False
 ) -> Mixer:
     """Latent attention: projections are divided by heads, compressions are copied."""
     query_head = shape.head_dim
@@ -201,11 +196,6 @@ def latent(
         ),
         from_heads("self_attn.o_proj", hidden, heads * shape.v_head_dim, heads),
     ]
-    if output_gate:
-        gate = by_heads(
-            "self_attn.g_proj", heads * shape.v_head_dim, hidden, heads
-        )
-        tensors.append(gate)
     if bias:
         tensors += [
             vector("self_attn.kv_a_proj_with_mqa", "attention", compressed),

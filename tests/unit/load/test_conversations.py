@@ -1,6 +1,4 @@
-"""Conversations: every turn begins with the one before, none is drawn twice, shares are known."""
-
-import math
+"""Conversations: every turn begins with the one before, and none is drawn twice."""
 
 import numpy as np
 import pytest
@@ -37,11 +35,6 @@ def test_other_conversations_share_nothing():
     }
 
     assert 8 == len(starts)
-
-
-def test_the_share_of_reuse_is_that_of_the_prompts():
-    """20 of 36 tokens of a conversation were sent before."""
-    assert math.isclose(20 / 36, TURNS.reuse)
 
 
 def test_a_cut_conversation_has_its_first_turns():
