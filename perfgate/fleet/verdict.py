@@ -400,10 +400,11 @@ def _recorded(case: Case, baseline: Recorded) -> dict[str, list[float]]:
     before = {}
     for name, samples in by_machine.items():
         logs = _logs(values_of(samples), case)
-        if name is not None and logs:
+        if name is None:
+            for number, log in enumerate(logs):
+                before[f"unknown {number}"] = [log]
+        elif logs:
             before[name] = logs
-        for number, log in enumerate(logs if name is None else ()):
-            before[f"unknown {number}"] = [log]
     return before
 
 
