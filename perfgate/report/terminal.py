@@ -9,6 +9,7 @@ import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from rich import box
 from rich.console import Console
@@ -71,8 +72,7 @@ def table(
     every_row = ordered(results)
     if not every_row:
         return ""
-    narrowest = NARROWEST if terminal else LOG_WIDTH
-    width = max(width, narrowest)
+    width = _at_least(width, terminal)
     reference = "base" if results.is_paired else "baseline"
     if everything:
         return printed(_every_case(every_row, reference), width, terminal)
@@ -85,11 +85,11 @@ def table(
     return text
 
 
-def coloured(text: str, row: Outcome, terminal: bool) -> str:
+def coloured(text: str, outcome: Outcome, terminal: bool) -> str:
     """A line in the colour of an outcome, on a terminal."""
     if not terminal:
         return text
-    return printed(Text(text, style=STYLES[row]), len(text), terminal)
+    return printed(Text(text, style=STYLES[outcome]), len(text), terminal)
 
 
 def grid(
@@ -105,7 +105,7 @@ def grid(
         width: of the terminal, in columns.
         terminal: whether a terminal shows it, or it goes to a log.
     """
-    width = max(width, NARROWEST if terminal else LOG_WIDTH)
+    width = _at_least(width, terminal)
     columns = [list(column) for column in zip(names, *rows, strict=True)]
     widths = [_longest_line(texts) for texts in columns]
     excess = sum(widths) - (width - 2 * len(columns))
@@ -117,6 +117,13 @@ def grid(
     for row in rows:
         table.add_row(*row)
     return printed(table, width, terminal)
+
+
+def _at_least(width: int, terminal: bool) -> int:
+    """The width of a table: as wide as the terminal, but never too narrow to read."""
+    if terminal:
+        return max(width, NARROWEST)
+    return max(width, LOG_WIDTH)
 
 
 def printed(grid: Table | Text, width: int, terminal: bool = False) -> str:
@@ -154,14 +161,7 @@ def _answers(rows: Sequence[Answer], reference: str, width: int) -> Table:
     """The grid; all columns but that of the loads have the width of their lines."""
     is_wide = width >= WIDTH_OF_ALL_COLUMNS
     names = _columns(reference, width)
-    lines = []
-    for row in rows:
-        cells = _cells(row)
-        if is_wide:
-            cells |= {reference: row.baseline, "change": row.change}
-        else:
-            cells = _narrow(cells, "metric" in names)
-        lines.append([cells[name] for name in names])
+    lines = [_line(row, names, reference, is_wide) for row in rows]
     grid = Table(
         box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=not is_wide
     )
@@ -169,21 +169,43 @@ def _answers(rows: Sequence[Answer], reference: str, width: int) -> Table:
     for name, column in zip(names, zip(*lines, strict=True), strict=True):
         columns.append([name, *column])
     widths: Mapping[str, int] = {}
-    if not is_wide:
+    least_widths: Mapping[str, int] = {}
+    if is_wide:
+        least_widths = {texts[0]: _longest_word(texts) for texts in columns}
+    else:
         widths = _widths(columns, width)
     for texts in columns:
         name = texts[0]
         grid.add_column(
             name,
-            justify="right" if name in ("value", reference) else "left",
+            justify=_side_of(name, reference),
             overflow="fold",
             width=widths.get(name),
-            min_width=_longest_word(texts) if is_wide else None,
+            min_width=least_widths.get(name),
         )
     for row, line in zip(rows, lines, strict=True):
         *cells_before, verdict = line
         grid.add_row(*cells_before, Text(verdict, style=_style(row.worst)))
     return grid
+
+
+def _line(
+    row: Answer, names: Sequence[str], reference: str, is_wide: bool
+) -> list[str]:
+    """The texts of a row in these columns."""
+    cells = _cells(row)
+    if is_wide:
+        cells |= {reference: row.baseline, "change": row.change}
+    else:
+        cells = _narrow(cells, "metric" in names)
+    return [cells[name] for name in names]
+
+
+def _side_of(name: str, reference: str) -> Literal["left", "right"]:
+    """The side on which a column's texts stand: numbers with a unit on the right."""
+    if name in ("value", reference):
+        return "right"
+    return "left"
 
 
 def _widths(columns: Sequence[Sequence[str]], width: int) -> dict[str, int]:
