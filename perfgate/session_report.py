@@ -224,7 +224,7 @@ def _notes(perf: PerfSession, results: RunResults) -> Iterator[str]:
     from perfgate.report import headline, notices, terminal
 
     config = perf.config
-    counted = terminal.headline(results, config.gate, len(perf.unjudged()))
+    counted = terminal.totals_line(results, config.gate, len(perf.unjudged()))
     yield f"gate={config.gate}: {counted}"
     yield from _shown(
         lambda: filter(None, [headline.other_versions(results, config.store)])

@@ -124,7 +124,7 @@ def _show(row: Shown, run: str, verbose: bool) -> None:
     for line in screen.details(results):
         click.echo(line)
     lines = [
-        terminal.headline(results, results.gate, missing),
+        terminal.totals_line(results, results.gate, missing),
         headline.other_versions(results, row.store),
         *notices.failures(results),
         *notices.lacking(results),

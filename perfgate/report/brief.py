@@ -74,7 +74,7 @@ def _software(results: RunResults, build: str) -> str:
 
 def _moved(results: RunResults) -> Iterator[str]:
     """What is red or improved, by server, and what fails as a group alone."""
-    moved = losses.by_server(results)
+    moved = losses.moved_lines(results)
     yield from moved[:MOST_MOVED]
     rest = len(moved) - MOST_MOVED
     if rest > 0:

@@ -63,7 +63,7 @@ class Reply:
 def answer(results: RunResults) -> str:
     """Whether it is slower, in one short sentence."""
     rows = run_status.judged_verdicts(results)
-    regressed = _numbers(rows, Outcome.REGRESSED)
+    regressed = _count(rows, Outcome.REGRESSED)
     if not results.verdicts:
         return "Nothing was measured"
     if regressed:
@@ -75,21 +75,21 @@ def answer(results: RunResults) -> str:
     if results.failed_servers:
         servers = formatting.count(len(results.failed_servers), "server")
         return f"No answer: {servers} failed to start"
-    invalid = _numbers(rows, Outcome.INVALID)
+    invalid = _count(rows, Outcome.INVALID)
     if invalid:
         return f"No answer: {invalid} of {len(rows)} measurements are invalid"
     return _answer_without_red(rows)
 
 
 def _answer_without_red(rows: Sequence[Verdict]) -> str:
-    missing = _numbers(rows, Outcome.NO_BASELINE)
+    missing = _count(rows, Outcome.NO_BASELINE)
     if not rows:
         return "Nothing was judged: every value is report-only"
     if missing == len(rows):
         return "No answer yet: this machine has no baseline to compare with"
     compared = len(rows) - missing
     total = formatting.count(compared, "value")
-    hidden = _numbers(rows, Outcome.NOT_EXCLUDED)
+    hidden = _count(rows, Outcome.NOT_EXCLUDED)
     passed = sum(row.outcome in GREEN for row in rows)
     if compared == passed:
         return f"Not slower: {total} compared, {_how_good(rows)}"
@@ -101,15 +101,16 @@ def _answer_without_red(rows: Sequence[Verdict]) -> str:
 
 
 def _how_good(rows: Sequence[Verdict]) -> str:
-    improved = _numbers(rows, Outcome.IMPROVED)
+    improved = _count(rows, Outcome.IMPROVED)
     if improved:
         return f"{improved} better"
-    if _numbers(rows, Outcome.NO_BASELINE):
+    if _count(rows, Outcome.NO_BASELINE):
         return "all within limits; the others have no baseline"
     return "all within limits"
 
 
-def _numbers(rows: Iterable[Verdict], outcome: Outcome) -> int:
+def _count(rows: Iterable[Verdict], outcome: Outcome) -> int:
+    """How many rows have this outcome."""
     return sum(row.outcome is outcome for row in rows)
 
 

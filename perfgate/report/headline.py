@@ -185,10 +185,12 @@ def attention(results: RunResults, run: str = "RUN") -> list[Item]:
 
 
 def _diagnosis_item(results: RunResults, row: Diagnosis, run: str) -> Item:
-    heads = {True: "Cause", False: "Changed, and nothing is red"}
+    head, level_of_item = "Changed, and nothing is red", "pass"
+    if row.is_loss:
+        head, level_of_item = "Cause", "fail"
     return Item(
-        title=f"{heads[row.is_loss]}: {diagnosis_text.title(row)}",
-        level="fail" if row.is_loss else "pass",
+        title=f"{head}: {diagnosis_text.title(row)}",
+        level=level_of_item,
         finding=diagnosis_text.finding(results, row),
         advice=diagnosis_text.advice(row),
         messages=(diagnosis_text.render(results, row, run),),
@@ -288,12 +290,14 @@ def other_versions(results: RunResults, store: Store | None) -> str:
     parts = []
     for words, changes in ((BUILT, built), (ENVIRONMENT, others)):
         if changes:
-            parts.append(f"{words} than the baseline: {_first(changes)}")
+            parts.append(
+                f"{words} than the baseline: {_first_changes(changes)}"
+            )
     return "; ".join(parts)
 
 
-def _first(changes: Sequence[str]) -> str:
-    """Different changes, and the number of those beyond the first ones."""
+def _first_changes(changes: Sequence[str]) -> str:
+    """The first changes, each once, and how many more there are."""
     different = list(dict.fromkeys(changes))
     text = ", ".join(different[:MOST_CHANGES])
     rest = len(different) - MOST_CHANGES

@@ -53,15 +53,13 @@ def moved(results: RunResults) -> list[Moved]:
 
 
 def lines(results: RunResults, run: str = "RUN") -> list[str]:
-    """A line for each server and direction, the red ones first; none where none moved.
-
-    Below the gains stands what keeps them.
+    """The lines of what moved, and what to do to keep gains; none where nothing moved.
 
     Args:
         run: the run directory, for commands that can be copied.
     """
     rows = judged_verdicts(results)
-    texts = by_server(results)
+    texts = moved_lines(results)
     improved = [row for row in rows if row.outcome is Outcome.IMPROVED]
     if improved:
         advice = verdict_text.most_common_advice(improved, run)
@@ -70,7 +68,7 @@ def lines(results: RunResults, run: str = "RUN") -> list[str]:
     return texts
 
 
-def by_server(results: RunResults) -> list[str]:
+def moved_lines(results: RunResults) -> list[str]:
     """A line for each server and direction, the red ones first."""
     return [f"{row.outcome}: {row.text}" for row in moved(results)]
 

@@ -462,7 +462,7 @@ def _run(report: Report, results: RunResults, prefix: str) -> dict[str, Any]:
         "context": context(results),
         "common": terminal.in_common(results),
         "sentence": verdict_sentence(results),
-        "counts": terminal.headline(
+        "counts": terminal.totals_line(
             results, results.gate, run_status.missing(results)
         ),
         "attention": items[:MOST_ITEMS],

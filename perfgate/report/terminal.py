@@ -430,7 +430,7 @@ def engine_notes(results: RunResults, everything: bool = True) -> list[str]:
     return list(dict.fromkeys(lines))
 
 
-def headline(results: RunResults, gate: Gate, missing: int) -> str:
+def totals_line(results: RunResults, gate: Gate, missing: int) -> str:
     """How many cases were judged, failed, undecided, report-only or without a verdict."""
     totals = counts(results, gate)
     parts = [f"{totals.judged} judged", f"{totals.red} failed"]

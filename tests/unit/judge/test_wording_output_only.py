@@ -61,7 +61,7 @@ def structure(run):
         "verdicts": [fields(row) for row in run_status.ordered(results)],
         "exit codes": [run_status.fails(results, gate) for gate in GATES],
         "sentence": headline.verdict_sentence(results),
-        "counts": terminal.headline(
+        "counts": terminal.totals_line(
             results, "advisory", run_status.missing(results)
         ),
         "common": terminal.in_common(results),

@@ -204,12 +204,13 @@ def test_headline_counts():
         ("PASSED", "hard"), ("NO_BASELINE", "hard"), ("PASSED", "report")
     )
 
-    assert "2 judged, 0 failed, 1 undecided, 1 report-only" == report.headline(
-        run, "advisory", missing=0
+    assert (
+        "2 judged, 0 failed, 1 undecided, 1 report-only"
+        == report.totals_line(run, "advisory", missing=0)
     )
     assert (
         "2 judged, 1 failed, 1 report-only, 1 without a verdict"
-        == report.headline(run, "strict", 1)
+        == report.totals_line(run, "strict", 1)
     )
 
 

@@ -75,7 +75,7 @@ def texts(results):
         "messages": "\n".join(terminal.attention(results)),
         "moved": "\n".join(losses.lines(results)),
         "common": terminal.in_common(results),
-        "counts": terminal.headline(results, "required", 3),
+        "counts": terminal.totals_line(results, "required", 3),
         "notices": "\n".join(notices.important(results)),
         "ended early": "\n".join(notices.ended_early(results)),
         "launches": notices.launches(results),
