@@ -23,6 +23,7 @@ import numpy as np
 from perfgate.load.repetition import Repetition, RequestRow
 from perfgate.load.workload import Arrivals, Workload
 
+MS_PER_S = 1e3
 # Relative errors within a launch that add little: launches of one H200 differ by 0.25 %
 # in the ITL, 0.8 % in the throughput and 7 % in the TTFT of short prompts.
 ITL_ERROR, THROUGHPUT_ERROR, TTFT_ERROR = 0.0015, 0.004, 0.02
@@ -30,14 +31,16 @@ PREFILL_ERROR = 0.004
 # Fewer do not tell how much parts differ.
 FEWEST_PARTS = 8
 STEADY_PARTS = 10
+# Standard error of a sample's median over that of its mean: sqrt(pi / 2) of normal values.
+MEDIAN_OVER_MEAN = 1.25
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a load: median gap, and tokens a second."""
+    """A part of a load: the median gap between chunks, and output tokens a second."""
 
     itl_ms: float
-    throughput: float
+    tokens_per_s: float
 
 
 def is_known(workload: Workload, repetitions: Sequence[Repetition]) -> bool:
@@ -69,19 +72,18 @@ def errors(
 ) -> dict[str, float]:
     """Relative errors of the figures over all of these repetitions; empty of too few parts."""
     parts: list[Part] = []
-    ttfts: list[float] = []
+    ttfts_ms: list[float] = []
     for repetition in repetitions:
         parts += parts_of(workload, repetition)
         for row in repetition.requests:
             if row.ttft_ms is not None:
-                ttfts.append(row.ttft_ms)
-    if len(parts) < FEWEST_PARTS or len(ttfts) < FEWEST_PARTS:
+                ttfts_ms.append(row.ttft_ms)
+    if len(parts) < FEWEST_PARTS or len(ttfts_ms) < FEWEST_PARTS:
         return {}
-    # The median of a sample scatters 1.25 times as much as its mean.
     return {
         "itl": _error([part.itl_ms for part in parts]),
-        "throughput": _error([part.throughput for part in parts]),
-        "ttft": 1.25 * _error(ttfts),
+        "throughput": _error([part.tokens_per_s for part in parts]),
+        "ttft": MEDIAN_OVER_MEAN * _error(ttfts_ms),
     }
 
 
@@ -114,35 +116,48 @@ def parts_of(workload: Workload, repetition: Repetition) -> Iterator[Part]:
 
 def _wave(rows: Sequence[RequestRow]) -> Part:
     """Requests that are answered together: from the first sending to the last token."""
-    chunks = [_chunks_ms(row) for row in rows]
-    start = min(row.sent_ms or 0.0 for row in rows)
-    end = max(times[-1] for times in chunks)
-    gaps = np.concatenate([row.itl_ms for row in rows])
+    start_ms = min(row.sent_ms or 0.0 for row in rows)
+    end_ms = max(_chunks_ms(row)[-1] for row in rows)
+    gaps_ms = np.concatenate([row.itl_ms for row in rows])
     tokens = sum(row.output_tokens for row in rows)
-    return Part(float(np.median(gaps)), 1e3 * tokens / (end - start))
+    return Part(
+        itl_ms=float(np.median(gaps_ms)),
+        tokens_per_s=MS_PER_S * tokens / (end_ms - start_ms),
+    )
 
 
 def _equal_times(rows: Sequence[RequestRow], first_wave: int) -> Iterator[Part]:
-    """Equal times between the end of the first wave and the last sending."""
+    """Equal times between the end of the first wave and the last sending.
+
+    A chunk counts as one token. A part in which no gap ends is left out.
+    """
     if len(rows) <= first_wave:
         return
-    chunks = [_chunks_ms(row) for row in rows]
-    start = max(times[-1] for times in chunks[:first_wave])
-    end = rows[-1].sent_ms or 0.0
-    times = np.concatenate(chunks)
-    gaps = np.concatenate([np.diff(own, prepend=np.nan) for own in chunks])
-    if end <= start:
+    chunks_ms = [_chunks_ms(row) for row in rows]
+    start_ms = max(times_ms[-1] for times_ms in chunks_ms[:first_wave])
+    end_ms = rows[-1].sent_ms or 0.0
+    if end_ms <= start_ms:
         return
-    edges = np.linspace(start, end, STEADY_PARTS + 1)
-    for low, high in itertools.pairwise(edges):
-        within = (times > low) & (times <= high)
-        own = gaps[within & np.isfinite(gaps)]
-        if len(own):
-            throughput = 1e3 * int(within.sum()) / float(high - low)
-            yield Part(float(np.median(own)), throughput)
+    # Of all requests, by chunk: when it came, and the gap before it. The first chunk of a
+    # request has none.
+    times_ms = np.concatenate(chunks_ms)
+    gaps_ms = np.concatenate(
+        [np.diff(times, prepend=np.nan) for times in chunks_ms]
+    )
+    edges_ms = np.linspace(start_ms, end_ms, STEADY_PARTS + 1)
+    for low_ms, high_ms in itertools.pairwise(edges_ms):
+        is_within = (times_ms > low_ms) & (times_ms <= high_ms)
+        part_gaps_ms = gaps_ms[is_within & np.isfinite(gaps_ms)]
+        if not len(part_gaps_ms):
+            continue
+        chunk_count = int(is_within.sum())
+        yield Part(
+            itl_ms=float(np.median(part_gaps_ms)),
+            tokens_per_s=MS_PER_S * chunk_count / float(high_ms - low_ms),
+        )
 
 
 def _chunks_ms(row: RequestRow) -> np.ndarray:
-    """When each chunk came, since the start of the repetition."""
-    first = (row.sent_ms or 0.0) + (row.ttft_ms or 0.0)
-    return first + np.concatenate([[0.0], np.cumsum(row.itl_ms)])
+    """When each chunk came, since the start of the repetition: shape (chunks,)."""
+    first_ms = (row.sent_ms or 0.0) + (row.ttft_ms or 0.0)
+    return first_ms + np.concatenate([[0.0], np.cumsum(row.itl_ms)])
