@@ -140,7 +140,9 @@ def _show(
     if len(names) > 1:
         _list_cases(_of_cases(entries, names), hardware, again)
         return
-    chosen = series(entries, names[0] if names else case, hardware)
+    if names:
+        (case,) = names
+    chosen = series(entries, case, hardware)
     values = [entry.value for entry in chosen]
     try:
         points = change_points(values)
@@ -169,13 +171,12 @@ def _list_cases(
         return
     for row in rows:
         click.echo(f"{row.change_text:>10}  {row.value:>14}  {row.case}")
-    names = {
-        f"{entry.case}  ({entry.hardware})"
-        for entry in entries
-        if hardware in (None, entry.hardware)
-    }
-    listed = {name.replace(" (", "  (") for name in several}
-    for name in sorted(names - listed):
+    of_one_run = set()
+    for entry in entries:
+        is_asked = hardware in (None, entry.hardware)
+        if is_asked and trends.name_of(entry) not in several:
+            of_one_run.add(f"{entry.case}  ({entry.hardware})")
+    for name in sorted(of_one_run):
         click.echo(f"{'one run':>10}  {'':>14}  {name}")
 
 

@@ -58,6 +58,11 @@ def of_run(results: RunResults, entries: Iterable[Entry]) -> dict[str, Trend]:
     return courses
 
 
+def name_of(entry: Entry) -> str:
+    """The case and its hardware: "case (hardware)"."""
+    return f"{entry.case} ({entry.hardware})"
+
+
 def by_case(
     entries: Iterable[Entry], hardware: str | None
 ) -> dict[str, list[Entry]]:
@@ -65,8 +70,7 @@ def by_case(
     groups: dict[str, list[Entry]] = {}
     for entry in entries:
         if hardware in (None, entry.hardware):
-            name = f"{entry.case} ({entry.hardware})"
-            groups.setdefault(name, []).append(entry)
+            groups.setdefault(name_of(entry), []).append(entry)
     cases = {}
     for name, group in groups.items():
         if len(group) > 1:
