@@ -5,7 +5,7 @@ A table of the upper file replaces the one of that name; all others are as below
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +23,28 @@ def load_study(path: Path) -> StudyToml:
     Raises:
         BadStudy: a file cannot be read, is not TOML, or is based on itself.
     """
+    return _whole(path, [])
+
+
+def _whole(path: Path, above: Sequence[Path]) -> StudyToml:
+    """A file with the tables of those that it is based on.
+
+    Args:
+        above: the files that are based on this one, resolved.
+    """
     file = StudyToml(path, load_toml(path, "the study"))
-    below = _below(file, [path.resolve()])
+    below = _below(file, [*above, path.resolve()])
     if below is None:
         return file
     return StudyToml(path, _merged(below, file))
 
 
-def _below(file: StudyToml, above: list[Path]) -> StudyToml | None:
-    """The file that this one is based on, whole; None if it stands alone."""
+def _below(file: StudyToml, above: Sequence[Path]) -> StudyToml | None:
+    """The file that this one is based on, whole; None if it stands alone.
+
+    Args:
+        above: this file and those that are based on it, resolved.
+    """
     name = file.data.get("like")
     if name is None:
         return None
@@ -42,10 +55,7 @@ def _below(file: StudyToml, above: list[Path]) -> StudyToml | None:
         path = file.place_of(name)
     if path.resolve() in above:
         file.refuse("", f"like: {path} is based on this file", "remove `like`")
-    below = StudyToml(path, load_toml(path, "the study"))
-    further = _below(below, [*above, path.resolve()])
-    if further is not None:
-        below = StudyToml(path, _merged(further, below))
+    below = _whole(path, above)
     return StudyToml(path, _with_whole_paths(below))
 
 
