@@ -105,7 +105,7 @@ def _overview_columns() -> dict[str, Cell]:
     return {
         "parameters": lambda c: _billions(c.parameters),
         "used by\none token": _active,
-        "format": lambda c: c.quantization or "-",
+        "format": _format,
         "weights": lambda c: _gb(c.weights_bytes),
         "on each GPU": lambda c: _gb(c.weights_bytes_per_gpu),
         "cache per\ntoken": lambda c: f"{c.kv_bytes_per_token:,} B",
