@@ -69,7 +69,7 @@ class ServerRow:
 
     Attributes:
         launches: how often it is launched before anything is decided.
-        seconds: that one launch took in an earlier run under these workloads; None
+        launch_s: time of one launch with these workloads in an earlier run, in s; None
             where no run measured all of them.
         run: id of that run.
     """
@@ -77,7 +77,7 @@ class ServerRow:
     key: str
     launches: int
     workloads: tuple[Workload, ...]
-    seconds: float | None
+    launch_s: float | None
     run: str = ""
 
 
@@ -275,21 +275,20 @@ def servers(
             needed.
         pairs: launches of each build, where they are paired.
     """
-    count = launches
-    if mode == "paired":
-        count = 2 * pairs
     rows = {}
     for key, (server, workloads) in servers_of(cases).items():
-        rows[key] = ServerRow(key, count, workloads, seconds=None)
+        count = launches
         if server.held:
-            held = _held_launches(cases, key, launches)
-            rows[key] = ServerRow(key, held, workloads, seconds=None)
+            count = _held_launches(cases, key, launches)
+        elif mode == "paired":
+            count = 2 * pairs
+        rows[key] = ServerRow(key, count, workloads, launch_s=None)
     for run in earlier:
         for row in _untimed(rows):
-            seconds = _launch_seconds(run, row.key, row.workloads)
-            if seconds is not None:
+            launch_s = _launch_s(run, row.key, row.workloads)
+            if launch_s is not None:
                 rows[row.key] = dataclasses.replace(
-                    row, seconds=seconds, run=run.run_id
+                    row, launch_s=launch_s, run=run.run_id
                 )
         if not _untimed(rows):
             break
@@ -297,10 +296,10 @@ def servers(
 
 
 def _untimed(rows: Mapping[str, ServerRow]) -> list[ServerRow]:
-    return [row for row in rows.values() if row.seconds is None]
+    return [row for row in rows.values() if row.launch_s is None]
 
 
-def _launch_seconds(
+def _launch_s(
     run: RunResults, key: str, workloads: Sequence[Workload]
 ) -> float | None:
     """Start, warm-up and these workloads on the first launch that has all of them."""
@@ -308,23 +307,23 @@ def _launch_seconds(
     for launch in run.launches:
         if launch.server != key or not launch.measured:
             continue
-        load_seconds = _load_seconds(run, launch)
-        if load_seconds.keys() >= set(names):
+        loads_s = _loads_s(run, launch)
+        if loads_s.keys() >= set(names):
             start_s = launch.start.ready_s or 0.0
             warm_up_s = launch.values.get("warm_up_s", 0.0)
-            measuring_s = sum(load_seconds[name] for name in names)
+            measuring_s = sum(loads_s[name] for name in names)
             return start_s + warm_up_s + measuring_s
     return None
 
 
-def _load_seconds(run: RunResults, launch: Launch) -> dict[str, float]:
+def _loads_s(run: RunResults, launch: Launch) -> dict[str, float]:
     """Workload -> seconds that its repetitions took on a launch."""
-    seconds = {}
+    loads_s = {}
     for row in run.measurements:
         if (row.server, row.launch) == (launch.server, launch.index):
             durations = [item.duration_s for item in row.repetitions]
-            seconds[row.workload] = sum(durations)
-    return seconds
+            loads_s[row.workload] = sum(durations)
+    return loads_s
 
 
 def earlier_runs(folder: Path, hardware: Hardware) -> Iterator[RunResults]:
@@ -517,8 +516,8 @@ def format_servers(
     for row in rows:
         loads = ", ".join(workload.name for workload in row.workloads)
         duration = "unknown"
-        if row.seconds is not None:
-            duration = f"{row.seconds / 60:.1f} min (run {row.run})"
+        if row.launch_s is not None:
+            duration = f"{row.launch_s / 60:.1f} min (run {row.run})"
         grid.add_row(row.key, str(row.launches), loads or "none", duration)
     lines = [_rendered(grid, width), _total_time(rows, mode)]
     if mode == "paired":
@@ -544,8 +543,8 @@ def format_servers(
 def _total_time(rows: Sequence[ServerRow], mode: Mode) -> str:
     known_s = []
     for row in rows:
-        if row.seconds is not None:
-            known_s.append(row.launches * row.seconds)
+        if row.launch_s is not None:
+            known_s.append(row.launches * row.launch_s)
     if not known_s:
         return (
             "Total time unknown: no earlier run measured all of these servers."

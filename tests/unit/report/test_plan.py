@@ -35,7 +35,7 @@ def test_what_a_launch_took_is_read_from_an_earlier_run(launches, mode, count):
 
     # A start of 50 s and three repetitions of 4 s.
     assert [(m.MOE.key, count, 62.0), (m.DENSE.key, count, 62.0)] == [
-        (r.key, r.launches, r.seconds) for r in rows
+        (r.key, r.launches, r.launch_s) for r in rows
     ]
     total = f"Total time: {2 * count * 62 / 60:.0f} min."
     assert total in preview.format_servers(rows, mode, 100)
@@ -78,7 +78,7 @@ def test_what_no_run_tells_is_not_known():
         *preview.servers([m.THROUGHPUT], 1, "sequential", [cut]),
     ]
 
-    assert [None, None] == [row.seconds for row in rows]
+    assert [None, None] == [row.launch_s for row in rows]
     assert (
         "Total time unknown: no earlier run measured all of these servers."
         in preview.format_servers(rows, "sequential", 100)
