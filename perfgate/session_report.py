@@ -74,11 +74,11 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
 
 
 def _plan(perf: PerfSession, terminal: Any) -> Iterator[str]:
-    from perfgate.report import plan
+    from perfgate.report import plan, plan_table
 
     width = terminal.fullwidth
     if not terminal.hasmarkup:
-        width = max(width, plan.LINE_WIDTH)
+        width = max(width, plan_table.LINE_WIDTH)
     if perf.server_tests:
         tests = formatting.count(len(perf.server_tests), "test")
         yield f"{tests} with servers of its own: not in this plan"
