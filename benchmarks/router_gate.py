@@ -33,7 +33,8 @@ from perfgate.models.routing_stats import drift, shares, summary
 from perfgate.progress import Progress
 from perfgate.report.verdict_text import render
 from perfgate.results.schema import RunResults
-from perfgate.run.campaign import Campaign, initial_results
+from perfgate.run.campaign import Campaign
+from perfgate.run.initial_results import initial_results
 from perfgate.servers.pool import ServerPool
 
 NAME = "mixtral-trained"

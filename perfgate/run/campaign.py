@@ -16,34 +16,29 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
-import psutil
 
-import perfgate
 from perfgate.cases import Case, Load, timed
 from perfgate.config.config import Config
 from perfgate.engines.base import ServerConfig
 from perfgate.engines.injection import format_injection
 from perfgate.errors import Failure
 from perfgate.files import RunDataError
-from perfgate.foreign_text import shown_arguments
 from perfgate.judge import gate
 from perfgate.judge import screen as screening
 from perfgate.judge.groups import with_group_verdicts
 from perfgate.judge.verdict import Decision, Outcome, Verdict
-from perfgate.load.metrics import CUSTOM, Metric
+from perfgate.load.metrics import Metric
 from perfgate.load.workload import Workload
-from perfgate.machine.hardware import Hardware
 from perfgate.progress import ProgressDisplay
 from perfgate.results import merge
 from perfgate.results.recorder import LaunchEnd, LaunchFigures, Recorder, now
 from perfgate.results.schema import Measurement, RunResults
-from perfgate.results.timing import Session
 from perfgate.run import resume
-from perfgate.run.launch_planner import software
+from perfgate.run.initial_results import builds_in_pairs
 from perfgate.run.schedule import (
-    Schedule,
     ScheduledLaunch,
     Screened,
+    measured_cases,
     schedule_of,
 )
 from perfgate.run.server_source import ExternalSource, PoolSource, ServerSource
@@ -75,7 +70,7 @@ class Campaign:
     """One session's launches, measurements and verdicts, written to the run directory.
 
     Args:
-        results: what is known at the start (`initial_results`).
+        results: what is known at the start (`perfgate.run.initial_results`).
         planned: every case that the session will judge; what they need of a server is
             measured on its one launch.
         pool: owns the devices; who made it closes it.
@@ -102,7 +97,7 @@ class Campaign:
         for served, server in settings.attached.items():
             self._external[served] = ExternalSource(server)
         self._planned = tuple(planned)
-        self._needs = servers_of(_measured_cases(self._schedule, planned))
+        self._needs = servers_of(measured_cases(self._schedule, planned))
         self._failures: dict[str, Failure] = {}
         self._scheduled: set[str] = set()
         # (server, workload) that had further launches, and those launched in pairs.
@@ -158,7 +153,7 @@ class Campaign:
         if case in self._planned:
             return
         self._planned = (*self._planned, case)
-        needs = servers_of(_measured_cases(self._schedule, [case]))
+        needs = servers_of(measured_cases(self._schedule, [case]))
         for key, (config, workloads) in needs.items():
             known, planned = self._needs.get(key, (config, ()))
             if known != config:
@@ -661,7 +656,7 @@ class Campaign:
         ids = [case.id for case in suspects]
         known = dict.fromkeys((*self.results.suspects, *ids))
         self._recorder.update(suspects=tuple(known))
-        self._needs |= _in_pairs(self._needs, suspects)
+        self._needs |= builds_in_pairs(self._needs, suspects)
         candidates = [case.candidate for case in suspects]
         loads = self._new_loads(candidates, self._paired)
         for key, workloads in loads.items():
@@ -834,67 +829,6 @@ class Campaign:
             self._recorder.spend(start_s=start_s, end_s=took_s - start_s)
 
 
-def own_command() -> tuple[str, ...]:
-    """The command of this process, without what is secret."""
-    return shown_arguments(psutil.Process().cmdline())
-
-
-def initial_results(
-    settings: Config,
-    hardware: Hardware,
-    planned: Sequence[Case],
-    previous: RunResults | None,
-    tell: ProgressDisplay,
-) -> RunResults:
-    """The results of a session at its start.
-
-    Args:
-        planned: every case that the session will judge.
-        previous: a run to resume: launches that it measured whole are kept.
-
-    Raises:
-        OtherMachine, OtherBuild: `previous` was measured elsewhere.
-    """
-    schedule = schedule_of(settings)
-    needs = servers_of(_measured_cases(schedule, planned))
-    now_s = time.time()
-    began_s = settings.began_unix_s or now_s
-    results = RunResults(
-        run_id=settings.run_id,
-        suite_version=perfgate.__version__,
-        command=own_command(),
-        started=now(),
-        gate=settings.gate,
-        hardware=hardware,
-        workloads=_workloads_of(needs),
-        cases=tuple(planned),
-        mode=schedule.mode,
-        base_builds=dict(settings.base_builds),
-        target_effect=settings.target_effect,
-        fail_over=dict(settings.fail_over),
-        sessions=(Session(started_unix_s=began_s, seen_unix_s=now_s),),
-        metrics=_computed_metrics(),
-    )
-    if previous is None:
-        return results
-    results = resume.resumed(
-        results, previous, needs, settings.recorded_injection
-    )
-    launch_count, total = len(results.launches), len(previous.launches)
-    tell.line(
-        f"resuming {previous.run_id}: {launch_count} launches kept of {total}"
-    )
-    for line in resume.cut_off(previous, needs):
-        tell.line(line)
-    if isinstance(schedule, Screened):
-        in_pairs = [case for case in planned if schedule.has_pairs(case)]
-        needs |= _in_pairs(needs, in_pairs)
-    resume.refuse_other_builds(
-        results, needs, lambda config: software(settings, config)
-    )
-    return results
-
-
 def _if_startable(
     source: ServerSource, upcoming: ServerConfig | None
 ) -> ServerConfig | None:
@@ -910,45 +844,6 @@ def _if_startable(
     except Failure:
         return None
     return upcoming
-
-
-def _workloads_of(needs: resume.Needs) -> dict[str, Workload]:
-    """Every workload of these servers, by name."""
-    workloads = {}
-    for _, server_workloads in needs.values():
-        for workload in server_workloads:
-            workloads[workload.name] = workload
-    return workloads
-
-
-def _computed_metrics() -> dict[str, Metric]:
-    """Metrics of the project that are computed from every repetition, by name."""
-    metrics = {}
-    for name, custom in CUSTOM.items():
-        if custom.compute:
-            metrics[name] = custom.metric
-    return metrics
-
-
-def _measured_cases(schedule: Schedule, cases: Sequence[Case]) -> list[Case]:
-    """The cases, and those of their base builds where the schedule has any."""
-    all_cases: list[Case] = []
-    for case in cases:
-        all_cases += schedule.cases(case)
-    return all_cases
-
-
-def _in_pairs(
-    needs: resume.Needs, cases: Iterable[Case]
-) -> dict[str, tuple[ServerConfig, tuple[Workload, ...]]]:
-    """Both builds of each server of the cases, with the load of that server."""
-    builds = {}
-    for case in cases:
-        for load in case.loads:
-            config, workloads = needs[load.server.key]
-            for build in (config.base, config.candidate):
-                builds[build.key] = build, workloads
-    return builds
 
 
 def _in_doubt(verdict: Verdict, reason: str) -> Verdict:

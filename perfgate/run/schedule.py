@@ -243,6 +243,14 @@ def schedule_of(settings: Config) -> Schedule:
     return Paired(pairs=settings.pair_count)
 
 
+def measured_cases(schedule: Schedule, cases: Sequence[Case]) -> list[Case]:
+    """The cases, and those of their base builds where the schedule has any."""
+    all_cases: list[Case] = []
+    for case in cases:
+        all_cases += schedule.cases(case)
+    return all_cases
+
+
 def ab_order(pairs: int = PAIRS, before: int = 0) -> str:
     """Which build is launched when: "ABBAAB" for three pairs.
 

@@ -42,7 +42,8 @@ from perfgate.results.recorder import now
 from perfgate.results.schema import Mode, RunResults
 from perfgate.results.verdict import Verdict
 from perfgate.run import run_lock
-from perfgate.run.campaign import Campaign, initial_results, own_command
+from perfgate.run.campaign import Campaign
+from perfgate.run.initial_results import initial_results, own_command
 from perfgate.run.requirements import Requirements
 from perfgate.run.run_lock import Reservation
 from perfgate.run.schedule import schedule_of
