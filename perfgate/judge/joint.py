@@ -39,6 +39,7 @@ FALSE_ALARMS = 1e-4
 # GPU's loads varies by 0.2 to 0.8 % from launch to launch, so half of that counts.
 SMALLEST_SHIFT = math.log1p(0.01)
 SMALLEST_OUTLIER = math.log1p(0.02)
+_Outlier = tuple[JointRow, Effect, float]  # the last is its threshold (log)
 
 
 def check(
@@ -78,36 +79,52 @@ def combined(effects: Sequence[Effect]) -> Effect:
     """
     precisions = [1 / effect.error**2 for effect in effects]
     total = math.fsum(precisions)
-    weights = [precision / total for precision in precisions]
     shared = max(effect.shared for effect in effects)
-    parts = []
-    for weight, effect in zip(weights, effects, strict=True):
-        parts.append(weight * effect.error)
-    together = math.fsum(parts)
-    # Each server's part of the variance; they add up to it.
-    shares = []
-    for part in parts:
-        shares.append((1 - shared) * part**2 + shared * part * together)
-    variance = math.fsum(shares)
-    squares = []
-    for share, effect in zip(shares, effects, strict=True):
-        squares.append(share**2 / effect.degrees_of_freedom)
-    freedom = variance**2 / math.fsum(squares)
-    largest = max(effect.degrees_of_freedom for effect in effects)
     rows: list[JointRow] = []
     losses = []
-    for weight, effect in zip(weights, effects, strict=True):
+    errors = []
+    for precision, effect in zip(precisions, effects, strict=True):
+        weight = precision / total
         rows += effect.rows
         losses.append(weight * effect.loss)
+        errors.append(weight * effect.error)
+    variances = _variances(errors, shared)
+    error = math.sqrt(math.fsum(variances))
     return Effect(
         rows=tuple(rows),
         loss=math.fsum(losses),
-        error=math.sqrt(variance),
-        degrees_of_freedom=min(freedom, largest),
-        noise=math.sqrt(variance),
+        error=error,
+        degrees_of_freedom=_degrees_of_freedom(effects, variances),
+        noise=error,
         shared=shared,
         sessions=min(effect.sessions for effect in effects),
     )
+
+
+def _variances(errors: Sequence[float], shared: float) -> list[float]:
+    """Each server's part of the variance of their sum.
+
+    Args:
+        errors: standard error of each server's part of the sum.
+        shared: of the variance of a launch, what all servers of a session share.
+    """
+    together = math.fsum(errors)
+    variances = []
+    for error in errors:
+        variances.append((1 - shared) * error**2 + shared * error * together)
+    return variances
+
+
+def _degrees_of_freedom(
+    effects: Sequence[Effect], variances: Sequence[float]
+) -> float:
+    """Of a sum, by Welch and Satterthwaite; at most the largest of its parts."""
+    squares = []
+    for variance, effect in zip(variances, effects, strict=True):
+        squares.append(variance**2 / effect.degrees_of_freedom)
+    freedom = math.fsum(variances) ** 2 / math.fsum(squares)
+    largest = max(effect.degrees_of_freedom for effect in effects)
+    return min(freedom, largest)
 
 
 def _of_server(server: JointServer, effect: Effect) -> GroupVerdict:
@@ -177,8 +194,7 @@ def _of_session(
 def _outliers(server: JointServer) -> Iterator[GroupVerdict]:
     """A verdict for each load with rows far from the other loads: on its worst row."""
     false_alarms = FALSE_ALARMS / max(1, len(server.rows))
-    by_load: dict[str, list[tuple[JointRow, Effect, float]]]
-    by_load = defaultdict(list)
+    by_load: dict[str, list[_Outlier]] = defaultdict(list)
     for row, effect in server.outliers(SMALLEST_OUTLIER):
         threshold = effect.threshold(false_alarms, SMALLEST_OUTLIER)
         if effect.loss > threshold and not row.is_red:
@@ -189,8 +205,8 @@ def _outliers(server: JointServer) -> Iterator[GroupVerdict]:
         yield _of_row(server, row, effect, threshold, cases)
 
 
-def _beyond(found: tuple[JointRow, Effect, float]) -> float:
-    """How far a row lies beyond its threshold."""
+def _beyond(found: _Outlier) -> float:
+    """How far a row lies beyond its threshold (log)."""
     _, effect, threshold = found
     return effect.loss - threshold
 
