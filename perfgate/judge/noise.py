@@ -82,6 +82,8 @@ FIXED_DEGREES_OF_FREEDOM = 30.0
 # Successive differences count where they vary so much less than the launches do: with
 # probability 5 % for launches that do not drift.
 DRIFT_QUANTILE = 1.645
+Source = tuple[float, float]
+"""A variance of logarithms, and the degrees of freedom with which it is known."""
 
 
 @dataclass(frozen=True)
@@ -216,29 +218,20 @@ def noise_of(
     """
     logs = [math.log(value) for value in points]
     launches, sessions = len(logs), len(set(runs))
-    is_known_elsewhere = elsewhere is not None or prior is not None
-    sources = []
-    # Launches of one session alone do not tell how much a machine changes from one
-    # session to the next.
-    if sessions > 1 or not is_known_elsewhere:
-        sources.append(_own_variance(logs, runs))
-    pooled_machines = 0
-    if elsewhere is not None:
-        freedom = min(
-            elsewhere.degrees_of_freedom, ESTABLISHED_DEGREES_OF_FREEDOM
-        )
-        sources.append((elsewhere.variance, freedom))
-        pooled_machines = elsewhere.machines
-    is_established = (
+    sources = _sources(logs, runs, elsewhere, prior)
+    known = sum(freedom for _, freedom in sources)
+    has_enough_launches = (
         launches >= ESTABLISHED_LAUNCHES and sessions >= ESTABLISHED_RUNS
     )
-    if prior is not None:
-        sources.append((prior.cv**2, prior.degrees_of_freedom))
-    known = sum(freedom for _, freedom in sources)
-    is_established = is_established or known >= ESTABLISHED_DEGREES_OF_FREEDOM
+    is_established = (
+        has_enough_launches or known >= ESTABLISHED_DEGREES_OF_FREEDOM
+    )
     if prior is None and not is_established:
         sources.append((policy.assumed_cv**2, float(PRIOR_LAUNCHES)))
     variance, freedom = _variance(sources, policy)
+    pooled_machines = 0
+    if elsewhere is not None:
+        pooled_machines = elsewhere.machines
     return Noise(
         center=statistics.fmean(logs),
         sigma=math.sqrt(variance),
@@ -253,9 +246,30 @@ def noise_of(
     )
 
 
-def _own_variance(
-    logs: Sequence[float], runs: Sequence[str]
-) -> tuple[float, float]:
+def _sources(
+    logs: Sequence[float],
+    runs: Sequence[str],
+    elsewhere: PooledVariation | None,
+    prior: Spread | None,
+) -> list[Source]:
+    """What is known of the variance: by these launches, other machines and the store."""
+    sources = []
+    # Launches of one session alone do not tell how much a machine changes from one
+    # session to the next.
+    is_known_elsewhere = elsewhere is not None or prior is not None
+    if len(set(runs)) > 1 or not is_known_elsewhere:
+        sources.append(_own_variance(logs, runs))
+    if elsewhere is not None:
+        freedom = min(
+            elsewhere.degrees_of_freedom, ESTABLISHED_DEGREES_OF_FREEDOM
+        )
+        sources.append((elsewhere.variance, freedom))
+    if prior is not None:
+        sources.append((prior.cv**2, prior.degrees_of_freedom))
+    return sources
+
+
+def _own_variance(logs: Sequence[float], runs: Sequence[str]) -> Source:
     """Variance of the launches, and its degrees of freedom.
 
     A drift must not widen its own threshold: where neighbouring launches differ far
@@ -282,7 +296,7 @@ def sample_variance(values: Sequence[float]) -> float:
     return squares / (len(values) - 1)
 
 
-def successive_variance(logs: Sequence[float]) -> tuple[float, float]:
+def successive_variance(logs: Sequence[float]) -> Source:
     """Variance by differences of neighbours, and its degrees of freedom.
 
     Half the mean square of successive differences. A slow drift hardly enters it (von
@@ -301,16 +315,14 @@ def successive_variance(logs: Sequence[float]) -> tuple[float, float]:
     return variance, freedom
 
 
-def _variance(
-    sources: Sequence[tuple[float, float]], policy: Policy
-) -> tuple[float, float]:
+def _variance(sources: Sequence[Source], policy: Policy) -> Source:
     """Variance and its degrees of freedom: what the policy fixes, else of the sources."""
     if policy.fixed_cv is not None:
         return policy.fixed_cv**2, FIXED_DEGREES_OF_FREEDOM
     return _averaged(sources)
 
 
-def _averaged(sources: Sequence[tuple[float, float]]) -> tuple[float, float]:
+def _averaged(sources: Sequence[Source]) -> Source:
     """Mean of variances, weighted by their degrees of freedom, and the sum of these."""
     total = math.fsum(freedom for _, freedom in sources)
     squares = math.fsum(variance * freedom for variance, freedom in sources)

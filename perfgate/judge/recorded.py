@@ -202,7 +202,7 @@ class Comparison:
 
     @property
     def fail_over(self) -> float:
-        """The same as a fraction."""
+        """The loss that must be excluded, as a fraction."""
         return fraction_of(self._limit, self.higher)
 
     @property
