@@ -99,7 +99,7 @@ def entries_of(results: RunResults) -> list[Entry]:
             judged = {
                 "outcome": verdict.outcome,
                 "baseline": verdict.baseline,
-                "allowed": verdict.allowed or verdict.threshold,
+                "allowed": verdict.limit,
             }
         entry = Entry(
             run=results.run_id,

@@ -211,10 +211,7 @@ def _nearest(rows: Sequence[Verdict]) -> str:
 
 
 def _share_of_limit(row: Verdict) -> float:
-    limit = row.allowed or row.threshold
-    if not limit or row.worse_by is None:
-        return 0.0
-    return row.worse_by / limit
+    return row.share_of_limit or 0.0
 
 
 def _since(runs: Sequence[RunResults]) -> list[Reply]:

@@ -243,9 +243,8 @@ def _place(group: Sequence[Verdict]) -> tuple[int, str]:
 def _rank(row: Verdict) -> tuple[int, float]:
     """The worst outcome first, and of one outcome what is nearest to its limit."""
     nearness = -math.inf
-    limit = row.allowed or row.threshold
-    if row.worse_by is not None and limit:
-        nearness = row.worse_by / limit
+    if row.share_of_limit is not None:
+        nearness = row.share_of_limit
     return ORDER.index(row.outcome), -nearness
 
 

@@ -85,9 +85,7 @@ def allowed(verdict: Verdict) -> str:
 
 def limits(verdict: Verdict) -> tuple[float, ...]:
     """The changes, as fractions, that decide; none where nothing was compared."""
-    loss = verdict.allowed
-    if loss is None:
-        loss = verdict.threshold  # pairs, a published figure, an older run
+    loss = verdict.limit
     if loss is None:
         return ()
     higher = _is_higher_better(verdict)

@@ -130,6 +130,21 @@ class Verdict(
     details: tuple[str, ...] = ()
     advice: str = ""
 
+    @property
+    def limit(self) -> float | None:
+        """The loss, as a fraction, beyond which it cannot pass; None without a comparison.
+
+        Pairs, published figures and older runs have a threshold alone.
+        """
+        return self.allowed or self.threshold
+
+    @property
+    def share_of_limit(self) -> float | None:
+        """The loss over its limit, negative if better; None where one is unknown."""
+        if self.worse_by is None or not self.limit:
+            return None
+        return self.worse_by / self.limit
+
     def row(self, case: Case, test: str) -> Verdict:
         """The verdict as it is stored, with its experiment and the test that asked."""
         fields = {}

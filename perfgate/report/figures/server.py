@@ -338,7 +338,7 @@ class _Line:
     @property
     def band(self) -> tuple[float, float]:
         # The threshold is the same distance on the logarithm in either direction.
-        reach = self.row.allowed or self.row.threshold or 0.0
+        reach = self.row.limit or 0.0
         reach = max(reach, SMALLEST_REACH)
         if METRICS[self.row.metric].better == "higher":
             return -reach, 1 / (1 - min(reach, 0.99)) - 1
