@@ -278,15 +278,14 @@ def _own_variance(logs: Sequence[float], runs: Sequence[str]) -> Source:
     launches = len(logs)
     if launches < 2:
         return 0.0, 0.0
-    variance = sample_variance(logs) / shown_share(runs)
+    variance = sample_variance(logs)
     freedom = degrees_of_freedom(launches, len(set(runs)))
-    if launches < ESTABLISHED_LAUNCHES:
-        return variance, freedom
-    successive, successive_freedom = successive_variance(logs)
-    deviation = math.sqrt((launches - 2) / (launches**2 - 1))
-    if successive < variance * (1 - DRIFT_QUANTILE * deviation):
-        return successive, min(freedom, successive_freedom)
-    return variance, freedom
+    if launches >= ESTABLISHED_LAUNCHES:
+        successive, successive_freedom = successive_variance(logs)
+        deviation = math.sqrt((launches - 2) / (launches**2 - 1))
+        if successive < variance * (1 - DRIFT_QUANTILE * deviation):
+            variance, freedom = successive, min(freedom, successive_freedom)
+    return variance / shown_share(runs), freedom
 
 
 def sample_variance(values: Sequence[float]) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from perfgate.cases import Case, GateMode
 from perfgate.results.gates import Gate
+from perfgate.results.group_verdict import GroupVerdict
 from perfgate.results.verdict import Moved, Outcome, Reference, Verdict
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Reference",
     "Verdict",
     "is_red",
+    "is_regression",
     "unjudged",
 ]
 
@@ -56,6 +58,11 @@ def is_red(outcome: Outcome, gate_mode: GateMode, gate: Gate) -> bool:
     if gate_mode == "report":
         return False
     return outcome in RED[gate]
+
+
+def is_regression(row: Verdict | GroupVerdict) -> bool:
+    """Whether it is REGRESSED and fails a run."""
+    return row.gate == "hard" and row.outcome is Outcome.REGRESSED
 
 
 def unjudged(cases: Iterable[Case], verdicts: Iterable[Verdict]) -> list[Case]:

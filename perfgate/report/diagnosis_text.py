@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from perfgate import formatting
-from perfgate.judge.verdict import Outcome, Verdict
+from perfgate.judge.verdict import Verdict, is_regression
 from perfgate.report import profile_text, verdict_text
 from perfgate.results.diagnosis import (
     Cause,
@@ -225,13 +225,10 @@ def _worst(results: RunResults, row: Diagnosis) -> Verdict | None:
     for case in results.cases:
         if not case.is_ratio and case.numerator.server.key in row.servers:
             cases.add(case.id)
-    rows = [
-        verdict
-        for verdict in results.verdicts
-        if verdict.case in cases
-        and verdict.gate == "hard"
-        and verdict.outcome is Outcome.REGRESSED
-    ]
+    rows = []
+    for verdict in results.verdicts:
+        if verdict.case in cases and is_regression(verdict):
+            rows.append(verdict)
     return max(rows, key=lambda verdict: verdict.worse_by or 0.0, default=None)
 
 

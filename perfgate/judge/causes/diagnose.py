@@ -23,7 +23,7 @@ from perfgate.judge.causes.symptoms import (
     symptoms_of,
 )
 from perfgate.judge.observation import RunReader
-from perfgate.judge.verdict import Outcome, Verdict
+from perfgate.judge.verdict import Verdict, is_regression
 from perfgate.results.diagnosis import Diagnosis, Split, Who, Worth
 from perfgate.results.group_verdict import GroupVerdict
 
@@ -72,16 +72,11 @@ def _red_cases(
     verdicts: Sequence[Verdict], groups: Sequence[GroupVerdict]
 ) -> set[str]:
     """Ids of the cases that are red, by themselves or together."""
-    cases = {row.case for row in verdicts if is_regressed(row)}
+    cases = {row.case for row in verdicts if is_regression(row)}
     for group in groups:
-        if is_regressed(group):
+        if is_regression(group):
             cases |= set(group.cases)
     return cases
-
-
-def is_regressed(row: Verdict | GroupVerdict) -> bool:
-    """Whether it can fail a run."""
-    return row.gate == "hard" and row.outcome is Outcome.REGRESSED
 
 
 def _servers_of(

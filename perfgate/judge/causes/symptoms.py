@@ -20,7 +20,7 @@ from perfgate.judge.baseline_store import Recorded, Store
 from perfgate.judge.identity import chosen
 from perfgate.judge.noise import loss_of
 from perfgate.judge.observation import RunReader
-from perfgate.judge.verdict import Outcome, Verdict
+from perfgate.judge.verdict import Outcome, Verdict, is_regression
 from perfgate.load.metrics import METRICS
 from perfgate.load.prompts import Synthetic
 from perfgate.load.repetition import Repetition
@@ -229,7 +229,7 @@ def _moved(verdict: Verdict, case: Case) -> Moved | None:
         now=verdict.value,
         loss=loss_of(verdict.value, verdict.baseline, is_higher),
         noise=noise,
-        is_red=verdict.gate == "hard" and verdict.outcome is Outcome.REGRESSED,
+        is_red=is_regression(verdict),
         prompt_tokens=prompt_tokens,
         output_tokens=output_tokens,
     )

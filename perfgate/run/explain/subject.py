@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 from perfgate.cases import Case, Load
 from perfgate.engines.base import ServerConfig
-from perfgate.judge.causes.diagnose import is_regressed
 from perfgate.judge.causes.loss_rules import ANSWERS, MEMORY
-from perfgate.judge.verdict import Verdict
+from perfgate.judge.verdict import Verdict, is_regression
 from perfgate.load.metrics import family_of
 from perfgate.load.workload import Workload
 from perfgate.results.diagnosis import Diagnosis
@@ -66,10 +65,10 @@ def takes_longer(results: RunResults, diagnosis: Diagnosis) -> bool:
     """Whether a load of a diagnosis takes longer: not a start alone, memory or answers."""
     red: set[str] = set()
     for verdict in results.verdicts:
-        if is_regressed(verdict):
+        if is_regression(verdict):
             red.add(verdict.case)
     for group in results.group_verdicts:
-        if is_regressed(group):
+        if is_regression(group):
             red.update(group.cases)
     for case in results.cases:
         keys = {load.server.key for load in case.loads}
@@ -91,7 +90,7 @@ def subject_of(results: RunResults, diagnosis: Diagnosis) -> Subject | None:
             continue
         if case.numerator.server.key not in diagnosis.servers:
             continue
-        order = is_regressed(verdict), verdict.worse_by or 0.0
+        order = is_regression(verdict), verdict.worse_by or 0.0
         rows.append((order, verdict, case.numerator))
     if not rows:
         return None
@@ -169,7 +168,7 @@ def _mean(
         case = cases.get(verdict.case)
         if case is None or case.is_ratio or case.numerator != load:
             continue
-        if verdict.metric != _MEAN or not is_regressed(verdict):
+        if verdict.metric != _MEAN or not is_regression(verdict):
             continue
         if verdict.value and verdict.baseline and load.workload is not None:
             text = f"mean ITL of {load.workload.name}"
