@@ -530,4 +530,7 @@ def time_notes(recording: Recording) -> list[str]:
     reason = recording.no_kernel_times
     if reason in ("", CLIENT_TIMES):
         return []
-    return [f"times are those at which the client read, not received: {reason}"]
+    return [
+        "times are those at which the client read the chunks, not those at which the "
+        f"kernel received them: {reason}"
+    ]

@@ -57,7 +57,7 @@ def late_rank(profile: Profile) -> str:
     late = profile.late_rank
     if late is None:
         return ""
-    text = f"rank {late.rank} is late: another one waits {_ms(late.wait_ms)} ms of it"
+    text = f"rank {late.rank} is late: another one waits {_ms(late.wait_ms)} ms for it"
     if late.before_ms is None:
         return text
     return f"{text}, {_ms(late.before_ms)} ms in the base"

@@ -190,13 +190,13 @@ def test_counter_proof_says_what_the_argument_brings_back():
         (
             (1.0, 1.2),
             (9.0, 1.1),
-            "rank 1 is late: another one waits 7.9 ms of it, 0.2 ms in the base",
+            "rank 1 is late: another one waits 7.9 ms for it, 0.2 ms in the base",
         ),
         # As late as in the base, and one rank.
         ((9.0, 1.0), (9.0, 1.1), None),
         ((), (5.0,), None),
         # Without a base: a fifth of the step.
-        (None, (1.0, 9.0), "rank 0 is late: another one waits 8 ms of it"),
+        (None, (1.0, 9.0), "rank 0 is late: another one waits 8 ms for it"),
         (None, (1.0, 3.0), None),
     ],
 )
