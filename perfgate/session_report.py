@@ -199,7 +199,9 @@ def pytest_terminal_summary(
     ]
     for line in config.stash.get(_ARTIFACT_LINES, []):
         # A command for a CI service is one line.
-        lines.append(line if line.startswith("::") else screen.fitted(line))
+        if not line.startswith("::"):
+            line = screen.fitted(line)
+        lines.append(line)
     for line in lines:
         terminalreporter.write_line(line)
 

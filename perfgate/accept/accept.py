@@ -495,17 +495,17 @@ def _provenance_entry(
 ) -> Provenance:
     today = datetime.datetime.now(datetime.UTC).date()
     metrics = {p.case.metric for p in accepted}
-    needing = None
+    excused_metrics: tuple[str, ...] | None = None
     if reason is not None:
-        cases = [p.case for p in accepted]
-        needing = sorted({row.metric for row in cases if row.id in excused})
+        needing = {p.case.metric for p in accepted if p.case.id in excused}
+        excused_metrics = tuple(sorted(needing))
     return Provenance(
         run=run.run_id,
         accepted=today.isoformat(),
         suite_version=run.suite_version,
         metrics=tuple(sorted(metrics)),
         reason=reason,
-        excused=None if needing is None else tuple(needing),
+        excused=excused_metrics,
         machine=accepted[0].machines.get(run.run_id),
     )
 
@@ -515,17 +515,16 @@ def _joined(entry: Provenance, earlier: Provenance | None) -> Provenance:
     if earlier is None:
         return entry
     metrics = sorted({*earlier.metrics, *entry.metrics})
-    excused = [
-        metric
-        for metric in metrics
-        if entry.excuses(metric) or earlier.excuses(metric)
-    ]
     reason = entry.reason or earlier.reason
+    excused: tuple[str, ...] | None = None
+    if reason:
+        needing = []
+        for metric in metrics:
+            if entry.excuses(metric) or earlier.excuses(metric):
+                needing.append(metric)
+        excused = tuple(needing)
     return msgspec.structs.replace(
-        entry,
-        metrics=tuple(metrics),
-        reason=reason,
-        excused=tuple(excused) if reason else None,
+        entry, metrics=tuple(metrics), reason=reason, excused=excused
     )
 
 

@@ -113,7 +113,9 @@ def _show(results: Sequence[RunResults], judged: str) -> None:
     width = shutil.get_terminal_size().columns
     is_terminal = sys.stdout.isatty()
     for line in (judged, verdict_sentence(results[-1])):
-        click.echo(wrapped(line, width) if is_terminal else line)
+        if is_terminal:
+            line = wrapped(line, width)
+        click.echo(line)
     if len(results) == 1:
         return
     for line in both_runs.lines(results[0], results[-1], width, is_terminal):

@@ -160,7 +160,10 @@ class Paired:
         """Three more pairs."""
         builds = []
         for side in ab_order(before=PAIRS):
-            builds.append(server.base if side == "A" else server)
+            build = server
+            if side == "A":
+                build = server.base
+            builds.append(build)
         return _escalation(builds, loads)
 
 

@@ -27,7 +27,7 @@ from perfgate.judge.verdict import Verdict, is_regression
 from perfgate.results.diagnosis import Diagnosis, Split, Who, Worth
 from perfgate.results.group_verdict import GroupVerdict
 
-MOST_GAINS = 4
+MOST_LISTED = 4  # losses, and gains, of a diagnosis
 SECONDS_PER_HOUR = 3600
 
 
@@ -160,8 +160,8 @@ def _diagnosis(
         injected=affected[0].injected,
         evidence=tuple(evidence),
         differs=tuple(differs),
-        losses=tuple(words.change(row) for row in losses[:MOST_GAINS]),
-        gains=tuple(words.change(row) for row in gains[:MOST_GAINS]),
+        losses=tuple(words.change(row) for row in losses[:MOST_LISTED]),
+        gains=tuple(words.change(row) for row in gains[:MOST_LISTED]),
         worth=worth(affected),
     )
 
@@ -176,11 +176,14 @@ def worth(affected: Sequence[ServerSymptoms]) -> Worth | None:
         if rows:
             widest = rows[-1]
             scale = SECONDS_PER_HOUR / max(1, server.gpus)
+            unit = "server-hour"
+            if server.gpus:
+                unit = "GPU-hour"
             return Worth(
                 load=widest.load,
                 before=widest.before * scale,
                 now=widest.now * scale,
-                unit="GPU-hour" if server.gpus else "server-hour",
+                unit=unit,
             )
     return None
 

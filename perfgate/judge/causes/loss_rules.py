@@ -165,7 +165,7 @@ def _may_be_the_machine(server: ServerSymptoms, step: Moved) -> bool:
     return step.loss < LARGE or is_alike or _growth(server) < GROWTH
 
 
-def per_token(server: ServerSymptoms, servers: Servers) -> Finding | None:
+def per_token(server: ServerSymptoms, _servers: Servers) -> Finding | None:
     """A step is longer by its number of sequences: a cost per token of the batch.
 
     Judged on a dense model: the step of a sparse one grows with the experts it touches.
