@@ -65,7 +65,7 @@ def resumed(
             launches.append(launch)
             measurements += rows
     servers = sorted({launch.server for launch in launches} | failures.keys())
-    return msgspec.structs.replace(
+    kept = msgspec.structs.replace(
         fresh,
         run_id=previous.run_id,
         started=previous.started,
@@ -74,10 +74,6 @@ def resumed(
         workloads=previous.workloads | fresh.workloads,
         launches=tuple(launches),
         measurements=tuple(measurements),
-        cases=(
-            *_earlier_cases(fresh, previous, (servers, failures), measurements),
-            *fresh.cases,
-        ),
         failures=failures,
         profiles=_of_servers(previous.profiles, servers),
         counter_proofs=_of_servers(previous.counter_proofs, servers),
@@ -86,6 +82,8 @@ def resumed(
         metrics=previous.metrics | fresh.metrics,
         suspects=previous.suspects,
     )
+    earlier_cases = _earlier_cases(previous, kept)
+    return msgspec.structs.replace(kept, cases=(*earlier_cases, *fresh.cases))
 
 
 def _of_servers(
@@ -144,31 +142,33 @@ def _is_same(
     return True
 
 
-def _earlier_cases(
-    fresh: RunResults,
-    previous: RunResults,
-    kept: tuple[Sequence[str], Collection[str]],
-    measurements: Sequence[Measurement],
-) -> list[Case]:
+def _earlier_cases(previous: RunResults, kept: RunResults) -> list[Case]:
     """Cases of earlier sessions alone that the kept launches have measured.
 
+    Of a server that did not start nothing has to be measured.
+
     Args:
-        kept: all servers that are kept, and those of them that did not start.
+        kept: with the launches, measurements and failures that are kept, and with the
+            cases of this session.
     """
-    servers, failed = kept
-    case_ids = {case.id for case in fresh.cases}
-    measured_loads: set[tuple[str, str | None]] = {
-        (server, None) for server in servers
-    }
-    measured_loads |= {(row.server, row.workload) for row in measurements}
+    case_ids = {case.id for case in kept.cases}
+    # (server, workload); a case of the server itself has no workload.
+    measured: set[tuple[str, str | None]] = set()
+    for launch in kept.launches:
+        measured.add((launch.server, None))
+    for row in kept.measurements:
+        measured.add((row.server, row.workload))
     cases = []
     for case in previous.cases:
-        names = set()
+        needed: set[tuple[str, str | None]] = set()
         for load in case.loads:
-            workload = load.workload.name if load.workload else None
-            if load.server.key not in failed:
-                names.add((load.server.key, workload))
-        if case.id not in case_ids and names <= measured_loads:
+            if load.server.key in kept.failures:
+                continue
+            workload_name = None
+            if load.workload is not None:
+                workload_name = load.workload.name
+            needed.add((load.server.key, workload_name))
+        if case.id not in case_ids and needed <= measured:
             cases.append(case)
     return cases
 
