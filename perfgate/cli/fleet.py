@@ -19,6 +19,7 @@ from perfgate.results.gates import GATES, Gate
 if TYPE_CHECKING:
     from perfgate.fleet.roster import Job
     from perfgate.fleet.screen import Screen
+    from perfgate.fleet.session import Wanted
     from perfgate.fleet.state import State
     from perfgate.judge.baseline_store import Store
 
@@ -212,7 +213,7 @@ def _screen() -> Screen:
     )
 
 
-def _plan(address: str, job: Job, wanted: Any) -> None:
+def _plan(address: str, job: Job, wanted: Wanted) -> None:
     from perfgate.fleet import session
     from perfgate.fleet.ray_cluster import RayCluster
 
@@ -221,7 +222,7 @@ def _plan(address: str, job: Job, wanted: Any) -> None:
             click.echo(line)
 
 
-def _measured(address: str, job: Job, wanted: Any) -> State:
+def _measured(address: str, job: Job, wanted: Wanted) -> State:
     """The state after all was measured; a signal ends it on all hosts first."""
     from perfgate.fleet import session
     from perfgate.fleet import state as states

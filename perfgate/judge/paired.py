@@ -282,12 +282,12 @@ def judge_pairs(
     doubt = DOUBT
     if is_directed:
         doubt = DOUBT / 2  # either direction may have been the loss
-    bench = _Paired(case, metric, policy, pairs, target_effect, doubt)
-    return bench.decision(details)
+    judged = _JudgedPairs(case, metric, policy, pairs, target_effect, doubt)
+    return judged.decision(details)
 
 
 @dataclass(frozen=True)
-class _Paired:
+class _JudgedPairs:
     """Pairs of launches and the loss they show. Losses are logarithms.
 
     Attributes:
