@@ -273,11 +273,6 @@ class MachineLaunches:
     logs: Sequence[float]
     runs: Sequence[str]
 
-    @property
-    def variance(self) -> float:
-        """Between launches of several sessions, as these show it; two launches or more."""
-        return statistics.variance(self.logs) / shown_share(self.runs)
-
 
 @dataclass(frozen=True)
 class Series:
@@ -513,7 +508,7 @@ def _variances(members: Iterable[Series]) -> tuple[list[float], list[int]]:
     for row in members:
         for launches in row.machines.values():
             if len(launches.logs) > 1:
-                variances.append(launches.variance)
+                variances.append(statistics.variance(launches.logs))
                 freedoms.append(len(launches.logs) - 1)
     return variances, freedoms
 
@@ -523,11 +518,29 @@ def _group_noise(members: Sequence[Series]) -> GroupNoise | None:
     variances, freedoms = _variances(members)
     if not _is_enough(variances, freedoms):
         return None
+    typical = fit(variances, freedoms).spread
+    cv = typical.cv / math.sqrt(_shown(members))
     return GroupNoise(
-        launches=fit(variances, freedoms).spread,
+        launches=_rounded(cv, typical.degrees_of_freedom),
         machines=_between_machines(members),
         series=len(variances),
     )
+
+
+def _shown(members: Iterable[Series]) -> float:
+    """Of the variance between launches, what these series show on average.
+
+    It counts on the whole: of single series it would make those of one session look
+    unlike the others, and the table would promise less.
+    """
+    shown, freedom = 0.0, 0
+    for row in members:
+        for launches in row.machines.values():
+            if len(launches.logs) > 1:
+                count = len(launches.logs) - 1
+                shown += count * shown_share(launches.runs)
+                freedom += count
+    return shown / freedom
 
 
 def _between_machines(members: Sequence[Series]) -> Spread | None:

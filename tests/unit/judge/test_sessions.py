@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from perfgate.judge import noise_table
 from perfgate.judge.noise import Noise, noise_of
-from perfgate.judge.noise_table import MachineLaunches
+from perfgate.judge.noise_table import MachineLaunches, Series
 from perfgate.judge.policy import Policy
 from perfgate.judge.sessions import (
     MACHINE_SHARE,
@@ -70,14 +71,26 @@ def test_launches_of_one_session_promise_less_than_those_of_several():
     assert one > three > six
 
 
-def test_a_machine_varies_by_more_than_its_session_shows():
-    """A series of one session stands for twice its variance."""
-    logs = [0.0, 0.01, -0.01]
+def test_a_store_varies_by_more_than_single_sessions_show():
+    """Series of one session each stand for twice their variance, with the same weight."""
+    alone, apart = (learned(runs) for runs in (["a"] * 3, ["a", "b", "c"]))
 
-    alone = MachineLaunches(logs, ["a", "a", "a"]).variance
-    apart = MachineLaunches(logs, ["a", "b", "c"]).variance
+    assert 2 * apart.cv**2 == pytest.approx(alone.cv**2, rel=0.01)
+    assert apart.degrees_of_freedom == alone.degrees_of_freedom
 
-    assert 2 * apart == pytest.approx(alone)
+
+def learned(runs):
+    """What 20 series say whose launches are of these runs."""
+    rng = np.random.default_rng(20261130)
+    series = []
+    for _ in range(20):
+        logs = list(rng.normal(0.0, 0.01, len(runs)))
+        machines = {"gpu": MachineLaunches(logs, runs)}
+        series.append(
+            Series("one-gpu", "itl_median_ms", "closed", False, machines)
+        )
+    groups = noise_table.learn(series, "2026-11-30").groups
+    return groups["gpu/itl_median_ms/closed"].launches
 
 
 def test_further_launches_are_of_a_session_each():
