@@ -300,7 +300,7 @@ class RunReader:
         return [key for key in servers if key in cut_off]
 
     def _unmeasured(self, case: Case) -> tuple[str, str]:
-        """Why there may be no sample: a server failed to start, or the run ended before."""
+        """Why there may be no sample: a server failed, or the run ended before."""
         failures = self.results.failures
         for load in case.loads:
             key = load.server.key
@@ -309,7 +309,7 @@ class RunReader:
                 remedy = failure.remedy
                 if failure.log:
                     remedy += f" (log: {failure.log})"
-                return f"{key} failed to start: {failure.seen}", remedy
+                return f"{key} failed: {failure.seen}", remedy
         if not self.results.complete and self._lacks_server(case):
             return NOT_REACHED
         return NOT_MEASURED

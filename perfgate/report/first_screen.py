@@ -74,7 +74,7 @@ def answer(results: RunResults) -> str:
         return f"Worse: {heading} {groups[0].outcome.lower()}"
     if results.failed_servers:
         servers = formatting.count(len(results.failed_servers), "server")
-        return f"No answer: {servers} failed to start"
+        return f"No answer: {servers} failed"
     invalid = _count(rows, Outcome.INVALID)
     if invalid:
         return f"No answer: {invalid} of {len(rows)} measurements are invalid"

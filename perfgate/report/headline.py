@@ -66,7 +66,7 @@ def verdict_sentence(results: RunResults) -> str:
     failed_servers = results.failed_servers
     if failed_servers:
         servers = formatting.count(len(failed_servers), "server")
-        parts.append(f"{servers} failed to start")
+        parts.append(f"{servers} failed")
     if results.gate != "advisory":
         parts += _parts_missing_in_words(results)
     return f"{run_status.state(results)}: {'; '.join(parts)}"

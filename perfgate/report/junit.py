@@ -87,7 +87,7 @@ def _failed_servers(results: RunResults) -> list[Any]:
     entries = []
     for key, row in results.failures.items():
         entry = TestCase(_text(key), classname="perfgate.servers")
-        error = Error("failed to start")
+        error = Error("server failed")
         error.text = _text(f"{row.seen}\n  do:   {row.remedy}")
         entry.result = [error]
         entries.append(entry)

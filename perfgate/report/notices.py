@@ -72,9 +72,9 @@ def _lacking_as_a_whole(results: RunResults, consequence: str) -> list[str]:
 
 
 def failures(results: RunResults) -> list[str]:
-    """Which servers failed to start, why, and what to do about it."""
+    """Which servers failed, why, and what to do about it."""
     return [
-        f"{key} failed to start: {one_line(row.seen)}. To do: {one_line(row.remedy)}"
+        f"{key} failed: {one_line(row.seen)}. To do: {one_line(row.remedy)}"
         for key, row in results.failures.items()
     ]
 
@@ -289,7 +289,7 @@ def launches(results: RunResults) -> str:
     counts = [f"{key} x{count}" for key, count in number.items()]
     text = ", ".join(counts) or "none"
     if results.failures:
-        text += f"; failed to start: {', '.join(results.failures)}"
+        text += f"; failed: {', '.join(results.failures)}"
     return text
 
 

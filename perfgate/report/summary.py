@@ -253,10 +253,10 @@ def workflow_commands(
 
 
 def _start_commands(results: RunResults) -> list[str]:
-    """What failed to start, and that nothing was measured."""
+    """What failed, and that nothing was measured."""
     lines = []
     for key, row in list(results.failures.items())[:MOST_ANNOTATIONS]:
-        name = _property(f"{key} failed to start")
+        name = _property(f"{key} failed")
         text = _escaped(f"{row.seen}. {row.remedy}")
         lines.append(f"::error title={name}::{text}")
     if results.is_empty:

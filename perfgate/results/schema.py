@@ -262,7 +262,7 @@ class RunResults(
 
     @property
     def failed_servers(self) -> list[str]:
-        """Servers that failed to start, less those launched in pairs after a screen.
+        """Servers that failed, less those launched in pairs after a screen.
 
         The verdict of the screen stands in for pairs that failed.
         """
@@ -297,7 +297,7 @@ class RunResults(
             if f"-{case.id}]" in test:
                 return reason
         if self._has_failed(case):
-            return "a server of it failed to start"
+            return "a server of it failed"
         return ""
 
     def _has_failed(self, case: Case) -> bool:

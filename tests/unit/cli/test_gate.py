@@ -159,7 +159,7 @@ def test_judge_of_a_run_whose_server_did_not_start_fails(call, tmp_path):
 
     assert 1 == done.exit_code
     assert (
-        f"{m.MOE.key} failed to start: exited with status 1. To do: use more GPUs"
+        f"{m.MOE.key} failed: exited with status 1. To do: use more GPUs"
         in done.output
     )
 

@@ -253,7 +253,7 @@ def test_a_two_sided_ratio_may_not_move_at_all():
 
 
 def test_the_screen_stands_without_pairs():
-    """A base build that failed to start decides nothing; the message says so."""
+    """A base build that failed decides nothing; the message says so."""
     row = FailureRow(
         tried="starting", seen="exited with status 3", remedy="read its log"
     )
@@ -269,7 +269,7 @@ def test_the_screen_stands_without_pairs():
         verdict.screen,
     )
     assert (
-        f"The pairs decide nothing ({m.MOE.base.key} failed to start: exited with "
+        f"The pairs decide nothing ({m.MOE.base.key} failed: exited with "
         "status 3): the verdict of the screen stands."
     ) == verdict.details[-1]
 

@@ -191,7 +191,7 @@ def test_more_pairs_where_three_tell_too_little(project, pytester):
 def test_base_build_that_does_not_start_is_invalid(
     project, pytester, monkeypatch
 ):
-    """Without a base the run fails, and says which build failed to start."""
+    """Without a base the run fails, and says which build failed."""
     monkeypatch.setenv(
         "FAKE_MISBEHAVIOUR", "mixtral-small-base: --exit-at-start 3"
     )
@@ -207,7 +207,7 @@ def test_base_build_that_does_not_start_is_invalid(
     results = load(newest_run(pytester))
     assert ["INVALID"] == [row.outcome for row in results.verdicts]
     assert (
-        "fake-mixtral-small-tp2-base failed to start: exited with status 3"
+        "fake-mixtral-small-tp2-base failed: exited with status 3"
         in render(results.verdicts[0])
     )
     assert ["fake-mixtral-small-tp2-base"] == list(results.failures)

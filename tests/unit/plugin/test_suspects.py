@@ -177,7 +177,7 @@ def test_base_build_that_does_not_start(gpus, pytester, monkeypatch):
         verdict.launches,
     )
     assert (
-        f"The pairs decide nothing ({MOE}-base failed to start: exited with "
+        f"The pairs decide nothing ({MOE}-base failed: exited with "
     ) in verdict.details[-1]
     assert "the verdict of the screen stands" in verdict.details[-1]
     result.stdout.fnmatch_lines(

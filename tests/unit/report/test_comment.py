@@ -88,7 +88,7 @@ def test_a_server_that_failed_and_a_group_of_rows_say_why():
     assert "2 of 5 repetitions did not count because of the server" in text
     assert "1 other passed." in text
     assert (
-        "* vllm-other-tp1 failed to start: the server died. To do: read its log"
+        "* vllm-other-tp1 failed: the server died. To do: read its log"
         in comment.markdown(failed)
     )
 

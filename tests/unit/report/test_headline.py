@@ -44,16 +44,16 @@ def test_a_server_that_failed_to_start_fails_the_run():
     )
 
     assert (
-        "Red: 1 of 1 rows passed; 2 servers failed to start"
+        "Red: 1 of 1 rows passed; 2 servers failed"
         == verdict_sentence(results)
     )
     for text in (summary.markdown(results, None), build(Report([results]))):
         assert (
-            "vllm-mixtral-small-tp2 failed to start: exited with status 1. To do: use more GPUs"
+            "vllm-mixtral-small-tp2 failed: exited with status 1. To do: use more GPUs"
             in text
         )
     assert (
-        "::error title=vllm-mixtral-small-tp2 failed to start::exited with status 1. use more GPUs"
+        "::error title=vllm-mixtral-small-tp2 failed::exited with status 1. use more GPUs"
         in (summary.workflow_commands(results, {"GITHUB_ACTIONS": "true"}))
     )
 

@@ -72,6 +72,6 @@ def test_a_case_without_a_verdict_has_its_reason(gate, tag):
     assert {
         first.id: "no prompts",
         results.cases[2].id: "it has neither a verdict nor a reason",
-        last.id: "a server of it failed to start",
+        last.id: "a server of it failed",
         "other/batch-1/itl_median_ms": "no data set",
     } == found
