@@ -32,7 +32,12 @@ from perfgate.judge.noise import (
     loss_of,
     t_quantile,
 )
-from perfgate.judge.observation import NOT_MEASURED, Observation, RunReader
+from perfgate.judge.observation import (
+    NOT_MEASURED,
+    NOT_REACHED,
+    Observation,
+    RunReader,
+)
 from perfgate.judge.policy import Policy, policy_for
 from perfgate.judge.verdict import Decision, Outcome
 from perfgate.load.metrics import METRICS, Metric
@@ -245,9 +250,13 @@ def reasons_not_counted(candidate: Observation, base: Observation) -> list[str]:
     """Why launches of either build, or repetitions of them, do not count."""
     reasons = [f"base: {reason}" for reason in base.invalid]
     reasons += [f"candidate: {reason}" for reason in candidate.invalid]
-    for observation in (base, candidate):
-        if observation.unmeasured != NOT_MEASURED:
-            reasons.append(observation.unmeasured[0])
+    unmeasured = (base.unmeasured, candidate.unmeasured)
+    for why in unmeasured:
+        if why not in (NOT_MEASURED, NOT_REACHED):
+            reasons.append(why[0])
+    # A build that failed is why the other one was not reached.
+    if not reasons and NOT_REACHED in unmeasured:
+        reasons.append(NOT_REACHED[0])
     return reasons
 
 

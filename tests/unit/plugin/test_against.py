@@ -206,9 +206,8 @@ def test_base_build_that_does_not_start_is_invalid(
     assert (1, {"failed": 1}) == (result.ret, outcomes(result))
     results = load(newest_run(pytester))
     assert ["INVALID"] == [row.outcome for row in results.verdicts]
-    assert (
-        "fake-mixtral-small-tp2-base failed: exited with status 3"
-        in render(results.verdicts[0])
+    assert "fake-mixtral-small-tp2-base failed: exited with status 3" in render(
+        results.verdicts[0]
     )
     assert ["fake-mixtral-small-tp2-base"] == list(results.failures)
 

@@ -93,10 +93,7 @@ def test_every_start_failed(small, played):
     assert 1 == session.process.returncode
     assert is_whole(small)
     assert "1 server failed" in summary.splitlines()[0]
-    assert (
-        "::error title=fake-mixtral-8x7b-tp1 failed::"
-        in session.output
-    )
+    assert "::error title=fake-mixtral-8x7b-tp1 failed::" in session.output
 
 
 def test_interrupted_before_a_launch(small, played, tmp_path):

@@ -43,9 +43,8 @@ def test_a_server_that_failed_to_start_fails_the_run():
         failures={"vllm-mixtral-small-tp2": row, "vllm-other-tp2": row},
     )
 
-    assert (
-        "Red: 1 of 1 rows passed; 2 servers failed"
-        == verdict_sentence(results)
+    assert "Red: 1 of 1 rows passed; 2 servers failed" == verdict_sentence(
+        results
     )
     for text in (summary.markdown(results, None), build(Report([results]))):
         assert (
