@@ -11,21 +11,27 @@ from perfgate.results import schema as rundata
 from tests.support import builders as m
 
 
-def test_smallest_loss_that_is_detected(tmp_path):
-    """By metric: established, provisional, no baseline, report-only.
-
-    Also on a machine that is none of these.
-    """
-    store = Store(tmp_path / "baselines")
+def quiet_store(folder):
+    """Baselines of a throughput that hardly varies, of a run a day."""
+    store = Store(folder / "baselines")
     folders = []
     for number, factor in enumerate(m.QUIET, 1):
         values = {m.MOE_LOAD: {"output_throughput": [3000.0 * factor]}}
         rundata.save(
             m.run(values, [m.THROUGHPUT], f"202606{number:02}-120000-1"),
-            tmp_path / str(number),
+            folder / str(number),
         )
-        folders.append(tmp_path / str(number))
+        folders.append(folder / str(number))
     accept(folders, store, Choice(), env={})
+    return store
+
+
+def test_smallest_loss_that_is_detected(tmp_path):
+    """By metric: established, provisional, no baseline, report-only.
+
+    Also on a machine that is none of these.
+    """
+    store = quiet_store(tmp_path)
     tail = msgspec.structs.replace(m.TTFT_P99, metric="itl_p99_ms")
 
     for machine in (m.hardware(), m.hardware("cpu")):
@@ -110,16 +116,7 @@ def test_exclusions_are_counted_by_ceiling():
 
 def test_recorded_rows_are_compared_with_their_ceiling(tmp_path):
     """Quiet launches exclude 5 % by one launch; a smaller ceiling by more of them, or none."""
-    store = Store(tmp_path / "baselines")
-    folders = []
-    for number, factor in enumerate(m.QUIET, 1):
-        values = {m.MOE_LOAD: {"output_throughput": [3000.0 * factor]}}
-        rundata.save(
-            m.run(values, [m.THROUGHPUT], f"202606{number:02}-120000-1"),
-            tmp_path / str(number),
-        )
-        folders.append(tmp_path / str(number))
-    accept(folders, store, Choice(), env={})
+    store = quiet_store(tmp_path)
 
     def rows(ceilings):
         return plan_losses.exclusions(

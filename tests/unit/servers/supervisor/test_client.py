@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from perfgate.servers.supervisor.client import Launched
@@ -110,15 +111,27 @@ def test_server_shares_our_session_and_not_our_group(tmp_path: Path) -> None:
     launched.stop(5.0)
 
 
-def test_killed_supervisor_takes_the_leader_along(tmp_path: Path) -> None:
-    """The kernel kills the leader with its supervisor, and stop ends the rest without one."""
+def _with_stray(
+    folder: Path, arguments: str
+) -> tuple[Launched, psutil.Process]:
+    """A server, and its process that has a session of its own.
+
+    Args:
+        arguments: further ones with which that is started, as code.
+    """
     code = (
-        "import subprocess, time; subprocess.Popen(['sleep', '600'], "
+        f"import subprocess, time; subprocess.Popen(['sleep', '600'], {arguments}"
         "start_new_session=True); time.sleep(600)"
     )
-    launched = _launch((sys.executable, "-c", code), tmp_path)
+    launched = _launch((sys.executable, "-c", code), folder)
     assert _is_true_soon(lambda: len(launched.members()) == 2)
     stray = next(p for p in launched.members() if p.pid != launched.pid)
+    return launched, stray
+
+
+def test_killed_supervisor_takes_the_leader_along(tmp_path: Path) -> None:
+    """The kernel kills the leader with its supervisor, and stop ends the rest without one."""
+    launched, stray = _with_stray(tmp_path, "")
     os.kill(launched.daemon_pid, signal.SIGKILL)
 
     assert _is_true_soon(lambda: launched.exit_code() == -9)
@@ -132,13 +145,7 @@ def test_killed_supervisor_takes_the_leader_along(tmp_path: Path) -> None:
 
 def test_what_hid_itself_is_ended_without_a_supervisor(tmp_path: Path) -> None:
     """A process of its own session without the mark is known once it was found."""
-    code = (
-        "import subprocess, time; subprocess.Popen(['sleep', '600'], env={}, "
-        "start_new_session=True); time.sleep(600)"
-    )
-    launched = _launch((sys.executable, "-c", code), tmp_path)
-    assert _is_true_soon(lambda: len(launched.members()) == 2)
-    stray = next(p for p in launched.members() if p.pid != launched.pid)
+    launched, stray = _with_stray(tmp_path, "env={}, ")
     os.kill(launched.daemon_pid, signal.SIGKILL)
     assert _is_true_soon(lambda: launched.exit_code() == -9)
 
