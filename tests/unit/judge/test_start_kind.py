@@ -54,6 +54,20 @@ def test_a_warm_start_as_long_as_a_cold_one_is_red():
     assert Outcome.REGRESSED == outcome(186.0, "warm")
 
 
+@pytest.mark.parametrize(
+    ("factor", "cold", "warm"),
+    [
+        (1.2, Outcome.PASSED, Outcome.PASSED),
+        (1.8, Outcome.NOT_EXCLUDED, Outcome.REGRESSED),
+        (2.5, Outcome.REGRESSED, Outcome.REGRESSED),
+    ],
+)
+def test_cold_starts_vary_more_than_warm_ones(factor, cold, warm):
+    """Unchanged builds took 45 and 78 s: what was read and compiled before differs."""
+    assert cold == outcome(182.5 * factor, "cold")
+    assert warm == outcome(61.0 * factor, "warm")
+
+
 def test_a_start_of_unknown_kind_has_the_wide_threshold():
     """It may have compiled."""
     assert Outcome.PASSED == outcome(186.0, "")
