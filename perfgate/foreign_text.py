@@ -157,11 +157,15 @@ def shown_arguments(arguments: Sequence[str]) -> tuple[str, ...]:
     """
     shown = []
     is_secret = False
-    for number, argument in enumerate(arguments):
-        before = arguments[number - 1] if number else ""
+    before = ""
+    for argument in arguments:
         is_named = re.fullmatch(_SECRET_OPTION, before) is not None
         is_secret = is_named or (is_secret and not argument.startswith("-"))
-        shown.append(MASK if is_secret else without_secrets(argument))
+        if is_secret:
+            shown.append(MASK)
+        else:
+            shown.append(without_secrets(argument))
+        before = argument
     return tuple(shown)
 
 

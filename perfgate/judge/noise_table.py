@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -321,13 +321,12 @@ def machine_launches(
     Args:
         machines: run -> machine.
     """
-    by_machine = launches_by_machine(in_time_order(samples), machines)
+    valid = in_time_order(counted(samples))
     found = {}
-    for machine, launches in by_machine.items():
-        valid = counted(launches)
+    for machine, launches in launches_by_machine(valid, machines).items():
         found[machine] = MachineLaunches(
-            logs=[math.log(value) for value in values_of(valid)],
-            runs=[sample.run for sample in valid],
+            logs=[math.log(value) for value in values_of(launches)],
+            runs=[sample.run for sample in launches],
         )
     return found
 
@@ -505,12 +504,18 @@ def _variances(members: Iterable[Series]) -> tuple[list[float], list[int]]:
     """Variance and degrees of freedom of each machine's launches, where it has several."""
     variances: list[float] = []
     freedoms: list[int] = []
+    for launches in _with_variance(members):
+        variances.append(statistics.variance(launches.logs))
+        freedoms.append(len(launches.logs) - 1)
+    return variances, freedoms
+
+
+def _with_variance(members: Iterable[Series]) -> Iterator[MachineLaunches]:
+    """The launches of each machine that has several."""
     for row in members:
         for launches in row.machines.values():
             if len(launches.logs) > 1:
-                variances.append(statistics.variance(launches.logs))
-                freedoms.append(len(launches.logs) - 1)
-    return variances, freedoms
+                yield launches
 
 
 def _group_noise(members: Sequence[Series]) -> GroupNoise | None:
@@ -533,14 +538,12 @@ def _shown(members: Iterable[Series]) -> float:
     It counts on the whole: of single series it would make those of one session look
     unlike the others, and the table would promise less.
     """
-    shown, freedom = 0.0, 0
-    for row in members:
-        for launches in row.machines.values():
-            if len(launches.logs) > 1:
-                count = len(launches.logs) - 1
-                shown += count * shown_share(launches.runs)
-                freedom += count
-    return shown / freedom
+    total_shown, total_freedom = 0.0, 0
+    for launches in _with_variance(members):
+        freedom = len(launches.logs) - 1
+        total_shown += freedom * shown_share(launches.runs)
+        total_freedom += freedom
+    return total_shown / total_freedom
 
 
 def _between_machines(members: Sequence[Series]) -> Spread | None:

@@ -24,7 +24,7 @@ from perfgate.judge.policy import (
     Policy,
 )
 from perfgate.judge.verdict import Decision, Outcome
-from perfgate.results.samples import STARTS
+from perfgate.results.samples import STARTS, counted
 
 # The worst one first; any other comes before them.
 _FROM_WORST = (
@@ -43,15 +43,17 @@ def apart(
 
     So it is of other metrics, and where no kind of this run was recorded.
     """
+    all_as_one = {"": observation}
+    if not _has_kinds(policy):
+        return all_as_one
     by_kind: dict[str, Observation] = {}
-    counted = [row for row in observation.samples if row.value is not None]
-    for kind in sorted({sample.start for sample in counted}):
-        same = tuple(row for row in counted if row.start == kind)
+    starts = counted(observation.samples)
+    for kind in sorted({sample.start for sample in starts}):
+        same = tuple(row for row in starts if row.start == kind)
         by_kind[kind] = dataclasses.replace(observation, samples=same)
     recorded = {sample.start for sample in baseline.metric.launches} - {""}
-    is_enough = len(by_kind) < 2 or recorded.isdisjoint(by_kind)
-    if is_enough or not _has_kinds(policy):
-        return {"": observation}
+    if len(by_kind) < 2 or recorded.isdisjoint(by_kind):
+        return all_as_one
     return by_kind
 
 

@@ -279,17 +279,6 @@ CHOICE_NOT_SEEN = (
 )
 
 # What to do next.
-
-
-def in_store(advice: str, words: str) -> str:
-    """Advice whose commands name the store that a run is judged by.
-
-    Args:
-        words: that name a store; "" for the one that commands take by themselves.
-    """
-    return advice.replace(f" {RUN}", f" {RUN}{words}")
-
-
 ACCEPT = f"`perfgate accept {RUN}` makes this run the baseline."
 ACCEPTED = (
     "This run is in the baseline already: measure another one, which it judges."
@@ -536,6 +525,15 @@ CEILING_HIDDEN = (
 )
 CEILING_OF_FLOOR = "A loss of less than {floor} never counts, so the ceiling is {ceiling} here."
 CEILING_RAISED = "A ceiling below the target effect counts as {ceiling}."
+
+
+def in_store(advice: str, words: str) -> str:
+    """Advice whose commands name the store that a run is judged by.
+
+    Args:
+        words: that name a store; "" for the one that commands take by themselves.
+    """
+    return advice.replace(f" {RUN}", f" {RUN}{words}")
 
 
 def limits(

@@ -218,16 +218,11 @@ def _row(row: Verdict, by_run: Sequence[Verdict | None]) -> dict[str, Any]:
         "change": verdict_text.change(row),
         "change_sort": _sort_key(row.change),
         "allowed": verdict_text.allowed(row),
-        "allowed_sort": _sort_key(_limit(row)),
+        "allowed_sort": _sort_key(row.limit),
         "between": trend_text,
         "between_sort": _sort_key(trend),
         "message": verdict_text.render(row),
     }
-
-
-def _limit(row: Verdict) -> float | None:
-    """The loss that is shown as allowed."""
-    return row.threshold if row.allowed is None else row.allowed
 
 
 def _change_over_runs(by_run: Sequence[Verdict | None]) -> float | None:

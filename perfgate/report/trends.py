@@ -11,7 +11,6 @@ from perfgate import formatting
 from perfgate.cases import is_ratio, title
 from perfgate.history.series import Entry, HistoryError, change_points
 from perfgate.judge import run_status, wording
-from perfgate.judge.noise import log_loss
 from perfgate.judge.observation import hardware_label
 from perfgate.judge.verdict import Outcome
 from perfgate.load.metrics import METRICS
@@ -19,7 +18,7 @@ from perfgate.report.compared import day_of
 from perfgate.report.figures.figure import Picture
 from perfgate.report.figures.trend import Trend, engine_version, trend
 from perfgate.report.questions import metric_name
-from perfgate.report.verdict_text import LARGEST_FALL
+from perfgate.report.verdict_text import as_log
 from perfgate.results.schema import RunResults
 
 LAST_RUNS = 10  # over which the table says how far a case moved
@@ -167,8 +166,8 @@ def _level(entry: Entry, change: float) -> str:
     if entry.allowed is None or metric is None:
         return ""
     higher = metric.better == "higher"
-    loss = min(entry.allowed, LARGEST_FALL) if higher else entry.allowed
-    fall, rise = wording.limits(log_loss(loss, higher), higher, True)
+    loss = as_log(entry.allowed, higher)
+    fall, rise = wording.limits(loss, higher, either_way=True)
     if fall < change < rise:
         return ""
     is_better = (change > 0) == higher

@@ -88,23 +88,26 @@ def limits(verdict: Verdict) -> tuple[float, ...]:
     loss = verdict.limit
     if loss is None:
         return ()
-    higher = _is_higher_better(verdict)
-    if higher:
-        loss = min(loss, LARGEST_FALL)
     # Pairs see the sides of a ratio by themselves, so that it has a direction.
     either_way = is_ratio(verdict.case) and verdict.reference != "paired"
-    return wording.limits(log_loss(loss, higher), higher, either_way)
+    higher = _is_higher_better(verdict)
+    return wording.limits(as_log(loss, higher), higher, either_way)
+
+
+def as_log(loss: float, higher_is_better: bool) -> float:
+    """The logarithm of a loss that is given as a fraction; of LARGEST_FALL at most."""
+    if higher_is_better:
+        loss = min(loss, LARGEST_FALL)
+    return log_loss(loss, higher_is_better)
 
 
 def _signed_loss(verdict: Verdict, loss: float) -> float:
     """A loss as a change of the value, in the direction of this one's loss."""
     higher = _is_higher_better(verdict)
     falls = higher
-    if higher:
-        loss = min(loss, LARGEST_FALL)
     if is_ratio(verdict.case) and verdict.change is not None:
         falls = verdict.change < 0
-    size = log_loss(loss, higher)
+    size = as_log(loss, higher)
     if falls:
         return -fraction_of(size, higher_is_better=True)
     return fraction_of(size, higher_is_better=False)

@@ -38,13 +38,11 @@ class LateRank:
     Attributes:
         wait_ms: how long the one that waits longest does, of a step.
         before_ms: the same in the base; None without one.
-        share: of the loss, what the wait has grown by; None without a base.
     """
 
     rank: int
     wait_ms: float
     before_ms: float | None = None
-    share: float | None = None
 
 
 class KernelChange(
@@ -206,10 +204,9 @@ class Profile(
         if before is None or self.loss_ms <= 0:
             return None
         _, before_ms = before
-        share = (wait_ms - before_ms) / self.loss_ms
-        if share < LATE_OF_LOSS:
+        if (wait_ms - before_ms) / self.loss_ms < LATE_OF_LOSS:
             return None
-        return LateRank(rank, wait_ms, before_ms, share)
+        return LateRank(rank, wait_ms, before_ms)
 
     @property
     def replaced_by(self) -> tuple[KernelChange, ...]:

@@ -136,7 +136,9 @@ class Verdict(
 
         Pairs, published figures and older runs have a threshold alone.
         """
-        return self.allowed or self.threshold
+        if self.allowed is None:
+            return self.threshold
+        return self.allowed
 
     @property
     def share_of_limit(self) -> float | None:

@@ -174,7 +174,7 @@ class Hand:
         elif fields:
             raise BadRequest(
                 tried=f"calling perf_load for the workload {workload.name}",
-                seen=f"it is whole, and has fields beside it: {', '.join(fields)}",
+                seen=f"it is a whole Workload, and further fields were given: {', '.join(fields)}",
                 remedy="put them into it: msgspec.structs.replace(workload, ...)",
             )
         row = self._campaign().load(server.config, workload)

@@ -62,21 +62,16 @@ _REPLACED = {
     "models": ("pair", "pairs"),
 }
 # What `-m NAME` would mean something else by, and marks that do something.
-_TAKEN = frozenset(
-    (
-        *(
-            "and",
-            "or",
-            "not",
-            "None",
-            "True",
-            "False",
-            "perf",
-            "filterwarnings",
-        ),
-        *("parametrize", "skip", "skipif", "usefixtures", "xfail"),
-    )
+_WORDS_OF_M = ("and", "or", "not", "None", "True", "False")
+_MARKS_OF_PYTEST = (
+    "filterwarnings",
+    "parametrize",
+    "skip",
+    "skipif",
+    "usefixtures",
+    "xfail",
 )
+_TAKEN = frozenset((*_WORDS_OF_M, *_MARKS_OF_PYTEST, "perf"))
 # Key of a pair -> the key of `PairTable`.
 _SIDES = {
     "model": "model",

@@ -43,7 +43,7 @@ def diagnose(
     Where nothing is red: what another choice of the engine changed, for better or worse.
     """
     servers = symptoms_of(reader, verdicts, store)
-    red = _red_cases(verdicts, groups)
+    red = red_cases(verdicts, groups)
     keys = _servers_of(reader, verdicts, red)
     affected = [row for row in servers if row.key in keys]
     findings: dict[Hashable, list[tuple[ServerSymptoms, Finding]]] = {}
@@ -68,7 +68,7 @@ def diagnose(
     return tuple(diagnoses)
 
 
-def _red_cases(
+def red_cases(
     verdicts: Sequence[Verdict], groups: Sequence[GroupVerdict]
 ) -> set[str]:
     """Ids of the cases that are red, by themselves or together."""

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from perfgate.cases import Case, Load
 from perfgate.engines.base import ServerConfig
+from perfgate.judge.causes.diagnose import red_cases
 from perfgate.judge.causes.loss_rules import ANSWERS, MEMORY
+from perfgate.judge.causes.profiled import MEAN_ITL
 from perfgate.judge.verdict import Verdict, is_regression
 from perfgate.load.metrics import family_of
 from perfgate.load.workload import Workload
@@ -23,7 +25,6 @@ _METRICS: dict[ProfiledPhase, tuple[str, str]] = {
     "prefill": ("ttft_median_ms", "TTFT"),
 }
 
-_MEAN = "itl_mean_ms"
 # A load may be answered for them, and loses no time by them.
 _TIMELESS = MEMORY | ANSWERS
 
@@ -63,13 +64,7 @@ class Subject:
 
 def takes_longer(results: RunResults, diagnosis: Diagnosis) -> bool:
     """Whether a load of a diagnosis takes longer: not a start alone, memory or answers."""
-    red: set[str] = set()
-    for verdict in results.verdicts:
-        if is_regression(verdict):
-            red.add(verdict.case)
-    for group in results.group_verdicts:
-        if is_regression(group):
-            red.update(group.cases)
+    red = red_cases(results.verdicts, results.group_verdicts)
     for case in results.cases:
         keys = {load.server.key for load in case.loads}
         if case.id not in red or not keys & set(diagnosis.servers):
@@ -168,7 +163,7 @@ def _mean(
         case = cases.get(verdict.case)
         if case is None or case.is_ratio or case.numerator != load:
             continue
-        if verdict.metric != _MEAN or not is_regression(verdict):
+        if verdict.metric != MEAN_ITL or not is_regression(verdict):
             continue
         if verdict.value and verdict.baseline and load.workload is not None:
             text = f"mean ITL of {load.workload.name}"

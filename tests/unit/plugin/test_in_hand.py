@@ -399,7 +399,7 @@ def test_twice(perf_server, perf_gate):
         "Invalid enum value 'smaller' - at `better`",
         "naming the metric 'hash/ms'",
         "dtype is 'bf16'",
-        "it is whole, and has fields beside it: max_concurrency",
+        "it is a whole Workload, and further fields were given: max_concurrency",
         "use another metric name for each number",
     ):
         assert said in shown, said

@@ -11,6 +11,20 @@ from perfgate.load.repetition import RequestRow
 from tests.support import builders as m
 
 
+def halved(noise=None):
+    """A throughput that lost half."""
+    return Verdict(
+        case=m.THROUGHPUT.id,
+        metric="output_throughput",
+        outcome=Outcome.REGRESSED,
+        gate="hard",
+        value=500.0,
+        baseline=1000.0,
+        noise=noise,
+        summary="",
+    )
+
+
 def request(sent_ms, ttft_ms, e2el_ms):
     """A request that was answered, or that failed."""
     return RequestRow(
@@ -60,17 +74,8 @@ def test_streams_of_the_base_build_are_known_in_pairs(tmp_path):
     results = msgspec.structs.replace(
         results, mode="paired", measurements=tuple(measurements)
     )
-    verdict = Verdict(
-        case=m.THROUGHPUT.id,
-        metric="output_throughput",
-        outcome=Outcome.REGRESSED,
-        gate="hard",
-        value=500.0,
-        baseline=1000.0,
-        summary="",
-    )
 
-    (server,) = symptoms_of(RunReader(results), [verdict], Store(tmp_path))
+    (server,) = symptoms_of(RunReader(results), [halved()], Store(tmp_path))
 
     (decoding,) = server.decoding
     assert (1, 2) == (decoding.at_most, decoding.before)
@@ -81,17 +86,10 @@ def test_a_server_has_its_models_role(tmp_path):
     results = m.run(
         {m.MOE_LOAD: {"output_throughput": [1000.0]}}, [m.THROUGHPUT]
     )
-    verdict = Verdict(
-        case=m.THROUGHPUT.id,
-        metric="output_throughput",
-        outcome=Outcome.REGRESSED,
-        gate="hard",
-        value=500.0,
-        baseline=1000.0,
-        noise=0.01,
-        summary="",
+
+    (server,) = symptoms_of(
+        RunReader(results), [halved(noise=0.01)], Store(tmp_path)
     )
-    (server,) = symptoms_of(RunReader(results), [verdict], Store(tmp_path))
 
     assert server.is_sparse
     (row,) = server.moved
