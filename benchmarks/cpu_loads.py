@@ -19,7 +19,7 @@ import click
 from benchmarks.cpu_facts import ROOT, SMALL, Change, planted, run_missing
 from perfgate import formatting
 from perfgate.accept.accept import accept
-from perfgate.accept.proposal import Choice
+from perfgate.accept.choice import Choice
 from perfgate.cases import parse_id
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.gate import judge_run

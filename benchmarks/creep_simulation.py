@@ -23,7 +23,7 @@ import numpy as np
 
 from benchmarks.gate_simulation import row
 from perfgate.accept.accept import RecordingRefused, accept
-from perfgate.accept.proposal import Choice
+from perfgate.accept.choice import Choice
 from perfgate.cases import Case, Load
 from perfgate.engines.base import ServerConfig
 from perfgate.judge.baseline_store import Store

@@ -21,7 +21,7 @@ from pathlib import Path
 import click
 
 from perfgate.accept import accept as recording
-from perfgate.accept.proposal import Choice
+from perfgate.accept.choice import Choice
 from perfgate.cases import Case, Load
 from perfgate.engines.base import ServerConfig
 from perfgate.judge import noise_table

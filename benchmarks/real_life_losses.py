@@ -36,7 +36,7 @@ from benchmarks.altered_runs import (
     alter_requests,
 )
 from perfgate.accept import accept as recording
-from perfgate.accept.proposal import Choice
+from perfgate.accept.choice import Choice
 from perfgate.cases import Case, Load, is_ratio, parse_id
 from perfgate.engines.base import ServerConfig
 from perfgate.errors import Failure

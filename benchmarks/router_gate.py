@@ -19,7 +19,7 @@ from pathlib import Path
 
 from benchmarks.moved_choices import table
 from perfgate.accept.accept import accept
-from perfgate.accept.proposal import Choice
+from perfgate.accept.choice import Choice
 from perfgate.cases import Case, Load
 from perfgate.config.config import Config
 from perfgate.engines.base import ServerConfig

@@ -26,7 +26,8 @@ import msgspec
 
 from perfgate import formatting
 from perfgate.accept.accept import accept
-from perfgate.accept.proposal import Choice, Proposal, proposals
+from perfgate.accept.choice import Choice
+from perfgate.accept.proposal import Proposal, proposals
 from perfgate.cases import Case, Load
 from perfgate.engines.base import Build
 from perfgate.judge.baseline_schema import BaselineFile, MetricBaseline

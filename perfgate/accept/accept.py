@@ -19,7 +19,8 @@ from pathlib import Path
 import msgspec
 
 from perfgate import formatting
-from perfgate.accept.proposal import Choice, Proposal, merged, proposals
+from perfgate.accept.choice import Choice
+from perfgate.accept.proposal import Proposal, merged, proposals
 from perfgate.engines import injection
 from perfgate.errors import Failure
 from perfgate.files import write_atomically
@@ -99,7 +100,7 @@ def propose(results: RunResults, store: Store, out_dir: Path) -> list[Path]:
             valid.append(proposal)
     targets = []
     for path, group in _by_file(valid).items():
-        file, _ = merged(path, store.file(path), group)
+        file, _ = merged(store.file(path), group)
         file = _with_provenance(file, group, [results], None, ())
         target = out_dir / path.relative_to(store.root)
         write_atomically(target, to_text(file))
@@ -141,7 +142,7 @@ def accept(
     groups = _by_file(accepted)
     files, lost = {}, {}
     for path, group in groups.items():
-        files[path], lost[path] = merged(path, store.file(path), group)
+        files[path], lost[path] = merged(store.file(path), group)
     _refuse_cases(accepted, runs, [*_mixed(groups), *_lost(lost, choice)])
     excused = _excused(accepted, runs, store, choice)
     if write:

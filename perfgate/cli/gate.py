@@ -200,7 +200,7 @@ def accept(
     import msgspec
 
     from perfgate.accept import accept as recording
-    from perfgate.accept.proposal import Choice
+    from perfgate.accept.choice import Choice
 
     known_until_day = None
     if known_until is not None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from perfgate.accept import accept as recording
-from perfgate.accept.proposal import Choice
+from perfgate.accept.choice import Choice
 from perfgate.cases import Case, Load
 from perfgate.engines.base import ServerConfig
 from perfgate.judge import joint, noise_table

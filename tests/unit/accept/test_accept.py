@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from perfgate.accept.accept import RecordingRefused, accept, propose
-from perfgate.accept.proposal import Choice
+from perfgate.accept.choice import Choice
 from perfgate.accept.retention import LAUNCHES_KEPT
 from perfgate.judge.baseline_schema import read_recorded
 from perfgate.judge.baseline_store import Store

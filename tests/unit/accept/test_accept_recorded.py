@@ -3,7 +3,7 @@
 import pytest
 
 from perfgate.accept.accept import RecordingRefused, accept
-from perfgate.accept.proposal import Choice
+from perfgate.accept.choice import Choice
 from perfgate.judge.baseline_schema import read_recorded
 from perfgate.judge.baseline_store import Store
 from tests.support import builders as m

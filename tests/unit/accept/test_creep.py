@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from perfgate.accept.accept import RecordingRefused, accept
+from perfgate.accept.choice import Choice
 from perfgate.accept.creep import (
     NEWEST,
     anchor_of,
@@ -14,7 +15,6 @@ from perfgate.accept.creep import (
     machine_values,
     unexplained_change,
 )
-from perfgate.accept.proposal import Choice
 from perfgate.judge.baseline_schema import read_recorded
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.policy import GPU_RATE, policy_for

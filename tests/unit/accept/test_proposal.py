@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from perfgate.accept.accept import accept
-from perfgate.accept.proposal import Choice, merged, proposals
+from perfgate.accept.choice import Choice
+from perfgate.accept.proposal import merged, proposals
 from perfgate.cases import Case, Load
 from perfgate.judge import answer_shift
 from perfgate.judge.baseline_store import Store
@@ -121,7 +122,7 @@ def test_another_choice_of_the_engine_joins_and_is_said(triton):
     other = choosing(run(8, 1001.0), "CUTLASS")
 
     (proposal,) = proposals([other], triton, Choice())
-    file, lost = merged(proposal.path, triton.file(proposal.path), [proposal])
+    file, lost = merged(triton.file(proposal.path), [proposal])
 
     assert () == proposal.objections
     assert (

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from perfgate.accept.accept import RecordingRefused, accept
-from perfgate.accept.proposal import Choice
+from perfgate.accept.choice import Choice
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.gate import judge, judge_run
 from perfgate.judge.observation import Decoding, RunReader

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from perfgate.accept.accept import RecordingRefused, accept
-from perfgate.accept.proposal import Choice
+from perfgate.accept.choice import Choice
 from perfgate.cases import Case
 from perfgate.judge.baseline_schema import read_recorded
 from perfgate.judge.baseline_store import Store

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from perfgate.accept.accept import RecordingRefused, accept
-from perfgate.accept.proposal import Choice
+from perfgate.accept.choice import Choice
 from perfgate.cases import Case, Load
 from perfgate.judge.baseline_schema import (
     BaselineError,

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from perfgate.accept.accept import accept
-from perfgate.accept.proposal import Choice
+from perfgate.accept.choice import Choice
 from perfgate.judge.baseline_store import Store
 from perfgate.report import plan_losses
 from perfgate.results import schema as rundata

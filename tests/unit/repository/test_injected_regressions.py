@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from benchmarks.injected_regressions import main
 from perfgate.accept.accept import accept
-from perfgate.accept.proposal import Choice
+from perfgate.accept.choice import Choice
 from perfgate.judge.baseline_store import Store
 from perfgate.results import schema as rundata
 from tests.support import builders as m

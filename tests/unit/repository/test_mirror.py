@@ -11,6 +11,10 @@ OWN = ("plugin", "real", "repository")
 LONG_LINES = 60
 # Modules of more lines that have no test of their own, and what tests them.
 TESTED_BY = {
+    "accept/evidence": "accept/test_proposal.py, accept/test_accept_recorded.py",
+    "accept/new_metric": "accept/test_proposal.py, accept/test_accept.py",
+    "accept/remarks": "accept/test_proposal.py, accept/test_accept.py",
+    "accept/target_effect": "accept/test_accept.py",
     "engines/inside/sglang_cpu/torchvision": "real/test_engine_contract.py",
     "fleet/cluster": "fleet/test_driver.py",
     "fixtures": "plugin/test_plugin.py, plugin/test_in_hand.py",

@@ -14,7 +14,7 @@ from benchmarks.gate_simulation import main as simulate
 from benchmarks.gate_simulation import measured_settings
 from benchmarks.simulated_launches import MEDIAN_VARIANCE, measured_machine
 from perfgate.accept.accept import accept
-from perfgate.accept.proposal import Choice
+from perfgate.accept.choice import Choice
 from perfgate.judge.baseline_schema import read_recorded
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.noise import noise_of

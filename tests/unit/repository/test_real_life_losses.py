@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from benchmarks import real_life_losses as losses
 from benchmarks.altered_runs import RequestTimes
 from perfgate.accept.accept import accept
-from perfgate.accept.proposal import Choice
+from perfgate.accept.choice import Choice
 from perfgate.cases import Case, Load
 from perfgate.engines.base import ServerConfig
 from perfgate.judge.baseline_store import Store
