@@ -778,7 +778,7 @@ def servers_of(
     for case in cases:
         for load in case.loads:
             key = load.server.key
-            _check_unique(servers.setdefault(key, load.server), load.server)
+            check_unique(servers.setdefault(key, load.server), load.server)
             workloads.setdefault(key, ())
             if load.workload is None or load.workload in workloads[key]:
                 continue
@@ -786,7 +786,12 @@ def servers_of(
     return {key: (servers[key], workloads[key]) for key in servers}
 
 
-def _check_unique(first: ServerConfig, second: ServerConfig) -> None:
+def check_unique(first: ServerConfig, second: ServerConfig) -> None:
+    """Refuse two configurations that share a key.
+
+    Raises:
+        AmbiguousServer: they differ.
+    """
     if first == second:
         return
     raise AmbiguousServer(
