@@ -158,8 +158,9 @@ def _judge_in(
     reader: RunReader, case: Case, store: Store, today: datetime.date | None
 ) -> Decision:
     decision = _decision_in(reader, case, store, today)
-    advice = wording.in_store(decision.advice, store.in_commands)
-    return msgspec.structs.replace(decision, advice=advice)
+    named = store.in_commands
+    advice = wording.in_store(decision.advice, named)
+    return msgspec.structs.replace(decision, advice=advice, store=named)
 
 
 def _decision_in(

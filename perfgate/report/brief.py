@@ -6,7 +6,6 @@ terminal can wrap it.
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -169,14 +168,6 @@ def _advice_of(rows: Sequence[Verdict], run: str) -> str:
     first = rows[0]
     is_loss = first.outcome is Outcome.REGRESSED and not first.injected
     if is_loss and len(rows) > 1 and first.reference == "recorded":
-        shared = wording.in_store(wording.LOOK_AT_SHARED, _store_of(first))
+        shared = wording.in_store(wording.LOOK_AT_SHARED, first.store)
         return shared.replace(wording.RUN, shlex.quote(run))
     return verdict_text.most_common_advice(rows, run)
-
-
-def _store_of(row: Verdict) -> str:
-    """The store that the command of a loss names; "" where it names none."""
-    found = re.search(rf"{wording.RUN}(.*?) --only", row.advice)
-    if found is None:
-        return ""
-    return found[1]

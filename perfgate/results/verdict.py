@@ -97,6 +97,8 @@ class Verdict(
         summary: what was decided, with the number that decided. No value, no subject.
         details: further facts, one sentence each.
         advice: what to do next; "" where there is nothing to do.
+        store: with which words the advice names the baselines that judged it
+            (" --baselines DIR"); "" for those that commands take by themselves.
 
     """
 
@@ -129,6 +131,7 @@ class Verdict(
     summary: str
     details: tuple[str, ...] = ()
     advice: str = ""
+    store: str = ""
 
     @property
     def limit(self) -> float | None:

@@ -660,3 +660,16 @@ def test_line_of_the_judge_is_that_of_the_policy():
         pytest.approx(1 - math.exp(-line))
         == verdict(m.THROUGHPUT, [1000.0] * 3, base).threshold
     )
+
+
+def test_a_verdict_knows_how_commands_name_its_store(tmp_path):
+    """So that a report can name it in a command for several rows."""
+    store = Store(tmp_path, in_commands=" --baselines 'a b'")
+    results = m.run(
+        {m.MOE_LOAD: {"output_throughput": [990.0]}}, [m.THROUGHPUT]
+    )
+
+    (decision,) = judge_run(results, store)
+
+    assert " --baselines 'a b'" == decision.store
+    assert decision.store in decision.advice

@@ -144,7 +144,11 @@ def test_losses_of_several_rows_name_the_store_that_judges():
     advice = (
         f"`perfgate accept {RUN} --baselines 'a b' --only 'x' --reason 'WHY'`"
     )
-    results = recorded(judged("REGRESSED", "REGRESSED"), advice=advice)
+    results = recorded(
+        judged("REGRESSED", "REGRESSED"),
+        advice=advice,
+        store=" --baselines 'a b'",
+    )
 
     line = told(results)["Next:"]
 
