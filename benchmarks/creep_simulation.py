@@ -22,8 +22,9 @@ import click
 import numpy as np
 
 from benchmarks.gate_simulation import row
-from perfgate.accept.accept import RecordingRefused, accept
+from perfgate.accept.accept import accept
 from perfgate.accept.choice import Choice
+from perfgate.accept.refusals import RecordingRefused
 from perfgate.cases import Case, Load
 from perfgate.engines.base import ServerConfig
 from perfgate.judge.baseline_store import Store

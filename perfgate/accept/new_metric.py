@@ -1,4 +1,4 @@
-"""New metric: a metric of a baseline file with the launches of accepted runs in it.
+"""New metric: a recorded metric with the launches of accepted runs in it.
 
 Which recorded launches stay is decided by `perfgate.accept.retention`, which losses need
 a reason by `perfgate.accept.creep`.

@@ -7,8 +7,9 @@ import statistics
 import msgspec
 import pytest
 
-from perfgate.accept.accept import RecordingRefused, accept, propose
+from perfgate.accept.accept import accept, propose
 from perfgate.accept.choice import Choice
+from perfgate.accept.refusals import RecordingRefused
 from perfgate.accept.retention import LAUNCHES_KEPT
 from perfgate.judge.baseline_schema import read_recorded
 from perfgate.judge.baseline_store import Store

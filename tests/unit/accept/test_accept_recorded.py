@@ -2,8 +2,9 @@
 
 import pytest
 
-from perfgate.accept.accept import RecordingRefused, accept
+from perfgate.accept.accept import accept
 from perfgate.accept.choice import Choice
+from perfgate.accept.refusals import RecordingRefused
 from perfgate.judge.baseline_schema import read_recorded
 from perfgate.judge.baseline_store import Store
 from tests.support import builders as m

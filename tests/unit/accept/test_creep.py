@@ -6,7 +6,7 @@ import types
 import msgspec
 import pytest
 
-from perfgate.accept.accept import RecordingRefused, accept
+from perfgate.accept.accept import accept
 from perfgate.accept.choice import Choice
 from perfgate.accept.creep import (
     NEWEST,
@@ -15,6 +15,7 @@ from perfgate.accept.creep import (
     machine_values,
     unexplained_change,
 )
+from perfgate.accept.refusals import RecordingRefused
 from perfgate.judge.baseline_schema import read_recorded
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.policy import GPU_RATE, policy_for

@@ -5,8 +5,9 @@ import dataclasses
 import msgspec
 import pytest
 
-from perfgate.accept.accept import RecordingRefused, accept
+from perfgate.accept.accept import accept
 from perfgate.accept.choice import Choice
+from perfgate.accept.refusals import RecordingRefused
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.gate import judge, judge_run
 from perfgate.judge.observation import Decoding, RunReader

@@ -4,8 +4,9 @@ import math
 
 import pytest
 
-from perfgate.accept.accept import RecordingRefused, accept
+from perfgate.accept.accept import accept
 from perfgate.accept.choice import Choice
+from perfgate.accept.refusals import RecordingRefused
 from perfgate.cases import Case
 from perfgate.judge.baseline_schema import read_recorded
 from perfgate.judge.baseline_store import Store

@@ -5,8 +5,9 @@ import datetime
 import msgspec
 import pytest
 
-from perfgate.accept.accept import RecordingRefused, accept
+from perfgate.accept.accept import accept
 from perfgate.accept.choice import Choice
+from perfgate.accept.refusals import RecordingRefused
 from perfgate.cases import Case, Load
 from perfgate.judge.baseline_schema import (
     BaselineError,

@@ -7,8 +7,9 @@ import pytest
 
 from benchmarks.moved_choices import moved, reversed_experts
 from perfgate import formatting
-from perfgate.accept.accept import RecordingRefused, accept
+from perfgate.accept.accept import accept
 from perfgate.accept.choice import Choice
+from perfgate.accept.refusals import RecordingRefused
 from perfgate.cases import Case, Load
 from perfgate.judge.baseline_schema import BaselineError, read_recorded
 from perfgate.judge.baseline_store import Store

@@ -13,6 +13,9 @@ LONG_LINES = 60
 TESTED_BY = {
     "accept/evidence": "accept/test_proposal.py, accept/test_accept_recorded.py",
     "accept/new_metric": "accept/test_proposal.py, accept/test_accept.py",
+    "accept/provenance": "accept/test_accept.py",
+    "accept/refusals": "accept/test_accept.py",
+    "accept/table": "accept/test_accept.py",
     "accept/remarks": "accept/test_proposal.py, accept/test_accept.py",
     "accept/target_effect": "accept/test_accept.py",
     "engines/inside/sglang_cpu/torchvision": "real/test_engine_contract.py",
