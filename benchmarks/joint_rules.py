@@ -24,7 +24,7 @@ import msgspec
 
 from benchmarks.recorded_launches import RUNS
 from perfgate.cases import is_ratio
-from perfgate.judge import joint, noise_table
+from perfgate.judge import joint, noise_learning, noise_table
 from perfgate.judge.baseline_schema import BaselineFile
 from perfgate.judge.baseline_store import Recorded, Store
 from perfgate.judge.contrast import Kind, kind_of, recorded_row
@@ -101,7 +101,7 @@ class PartialStore(Store):
         """The noise without the runs that are left out."""
         if self.learned is not None:
             return self.learned
-        return noise_table.learn(self.series(), "2026-01-01")
+        return noise_learning.learn(self.series(), "2026-01-01")
 
 
 # --- Sessions of the store ------------------------------------------------------------
@@ -114,7 +114,7 @@ class ContrastStore(PartialStore):
     def noise_table(self) -> NoiseTable | None:
         """The noise of the contrasts without the runs that are left out."""
         contrasts = [row for row in self.series() if row.contrast is not None]
-        return noise_table.learn(contrasts, "2026-01-01")
+        return noise_learning.learn(contrasts, "2026-01-01")
 
 
 def sessions_of(store: Store) -> dict[str, set[Path]]:

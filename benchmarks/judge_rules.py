@@ -47,16 +47,12 @@ from perfgate.cases import Case, Load
 from perfgate.engines.base import ServerConfig
 from perfgate.errors import Failure
 from perfgate.history.series import change_points
-from perfgate.judge import noise_table
+from perfgate.judge import noise_learning, noise_table
 from perfgate.judge.baseline_schema import MetricBaseline
 from perfgate.judge.baseline_store import Recorded
 from perfgate.judge.gate import judge
-from perfgate.judge.noise_table import (
-    GroupNoise,
-    MachineLaunches,
-    NoiseTable,
-    Series,
-)
+from perfgate.judge.noise_learning import MachineLaunches, Series
+from perfgate.judge.noise_table import GroupNoise, NoiseTable
 from perfgate.judge.observation import Observation
 from perfgate.judge.policy import policy_for
 from perfgate.judge.repetition_scatter import launch_variance
@@ -261,7 +257,7 @@ def prior_of(rows: Iterable[Row]) -> NoiseTable:
                 machines=machines,
             )
         )
-    return noise_table.learn(series, "2026-01-01")
+    return noise_learning.learn(series, "2026-01-01")
 
 
 def gate_state(trial: Trial, rows: int = 1) -> State:

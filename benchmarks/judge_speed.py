@@ -24,7 +24,7 @@ from perfgate.accept import accept as recording
 from perfgate.accept.choice import Choice
 from perfgate.cases import Case, Load
 from perfgate.engines.base import ServerConfig
-from perfgate.judge import noise_table
+from perfgate.judge import noise_learning, noise_table
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.gate import judge_run
 from perfgate.judge.groups import judge_groups
@@ -203,7 +203,7 @@ def timing(launches: int, servers_count: int = SERVERS) -> Timing:
             rundata.save(recorded, runs[-1])
         choice = Choice(target_effect=0.2, reason="made up")
         recording.accept(runs, store, choice, env={})
-        table = noise_table.learn(store.series(), "2026-02-01")
+        table = noise_learning.learn(store.series(), "2026-02-01")
         noise_table.write(store.root / noise_table.FILE, table)
         current = made_up("20260201-000000-1", launches, random_, servers_count)
         rundata.save(current, folder / "now")

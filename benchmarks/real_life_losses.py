@@ -40,7 +40,7 @@ from perfgate.accept.choice import Choice
 from perfgate.cases import Case, Load, is_ratio, parse_id
 from perfgate.engines.base import ServerConfig
 from perfgate.errors import Failure
-from perfgate.judge import noise_table
+from perfgate.judge import noise_learning, noise_table
 from perfgate.judge.baseline_schema import BaselineFile
 from perfgate.judge.baseline_store import PUBLISHED, Recorded, Store
 from perfgate.judge.gate import judge, judge_run
@@ -352,7 +352,7 @@ def temporary_store(
                 _leave_out(store, path, left_out)
         (folder / noise_table.FILE).unlink(missing_ok=True)
     if not (folder / noise_table.FILE).exists():
-        table = noise_table.learn(Store(folder).series(), DAY)
+        table = noise_learning.learn(Store(folder).series(), DAY)
         noise_table.write(folder / noise_table.FILE, table)
     return Store(folder)
 

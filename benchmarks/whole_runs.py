@@ -30,7 +30,7 @@ from perfgate.cases import Case, Load
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.gate import gate_mode
 from perfgate.judge.noise import DECISION_LAUNCHES, THRESHOLD_SHARE, log_loss
-from perfgate.judge.noise_table import LEARNED_FAMILIES
+from perfgate.judge.noise_learning import LEARNED_FAMILIES
 from perfgate.judge.observation import noisy_rows
 from perfgate.judge.sessions import MACHINE_SHARE
 from perfgate.judge.verdict import Outcome

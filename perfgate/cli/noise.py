@@ -36,13 +36,13 @@ it after you accepted runs.
 def noise(baselines: Path | None, update: bool) -> None:
     """Show the noise table of a store, or learn it anew."""
     # Imported here: `--help` must not wait for them.
-    from perfgate.judge import noise_table
+    from perfgate.judge import noise_learning, noise_table
 
     store = existing_store(baselines)
     path = store.root / noise_table.FILE
     if update:
         day = datetime.date.today().isoformat()
-        table = noise_table.learn(store.series(), day)
+        table = noise_learning.learn(store.series(), day)
         _refuse_empty(table, store.root)
         noise_table.write(path, table)
         click.echo(f"Wrote {path}: {summary(table)}.")

@@ -18,7 +18,7 @@ import msgspec
 
 from perfgate.cases import Case, is_ratio
 from perfgate.files import is_named, write_atomically
-from perfgate.judge import noise_table, portable
+from perfgate.judge import noise_learning, noise_table, portable
 from perfgate.judge.baseline_schema import (
     BaselineFile,
     MetricBaseline,
@@ -30,12 +30,8 @@ from perfgate.judge.baseline_schema import (
 )
 from perfgate.judge.contrast import ServerRows, recorded_row
 from perfgate.judge.noise import Noise, PooledVariation, noise_of_baseline
-from perfgate.judge.noise_table import (
-    ContrastName,
-    GroupNoise,
-    NoiseTable,
-    Series,
-)
+from perfgate.judge.noise_learning import Series
+from perfgate.judge.noise_table import ContrastName, GroupNoise, NoiseTable
 from perfgate.judge.policy import Policy
 from perfgate.judge.portable import ANY_CPU, ONE_CPU
 from perfgate.judge.sessions import MACHINE_SHARE
@@ -380,7 +376,7 @@ class Store:
                     metric=name,
                     arrivals=file.arrivals,
                     is_ratio=is_ratio_case,
-                    machines=noise_table.machine_launches(
+                    machines=noise_learning.machine_launches(
                         metric.launches, file.machines
                     ),
                 )

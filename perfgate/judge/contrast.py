@@ -20,12 +20,12 @@ from collections.abc import (
 from dataclasses import dataclass, field
 from typing import Literal
 
-from perfgate.judge.noise_table import (
+from perfgate.judge.noise_learning import (
     MachineLaunches,
-    Platform,
     Series,
     machine_launches,
 )
+from perfgate.judge.noise_table import Platform
 from perfgate.load.metrics import Family, family_of
 from perfgate.load.workload import Arrivals
 from perfgate.results.samples import Sample, in_time_order

@@ -13,7 +13,7 @@ from perfgate.cases import Case, Load
 from perfgate.engines import injection
 from perfgate.judge import portable, wording
 from perfgate.judge.identity import chosen, context, identity, ratio_fields
-from perfgate.judge.noise_table import LEARNED_FAMILIES
+from perfgate.judge.noise_learning import LEARNED_FAMILIES
 from perfgate.judge.repetition_scatter import launch_variance
 from perfgate.load.metrics import family_of
 from perfgate.machine.hardware import Hardware

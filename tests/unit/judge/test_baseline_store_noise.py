@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from perfgate.judge import noise_table
+from perfgate.judge import noise_learning, noise_table
 from perfgate.judge.baseline_schema import Provenance, to_text
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.noise_table import (
@@ -234,7 +234,7 @@ def test_the_shipped_baselines_tell_the_shipped_table():
     store = Store(root)
     shipped = store.noise_table
 
-    anew = noise_table.learn(store.series(), shipped.learned)
+    anew = noise_learning.learn(store.series(), shipped.learned)
 
     assert shipped.launches == anew.launches
     assert set(shipped.groups) == set(anew.groups)

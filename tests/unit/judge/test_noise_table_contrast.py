@@ -2,14 +2,12 @@
 
 import pytest
 
+from perfgate.judge.noise_learning import MachineLaunches, Series, learn
 from perfgate.judge.noise_table import (
     GroupNoise,
-    MachineLaunches,
     NoiseTable,
-    Series,
     Spread,
     contrast_names,
-    learn,
 )
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from perfgate.judge import noise_table
+from perfgate.judge import noise_learning
 from perfgate.judge.noise import Noise, noise_of
-from perfgate.judge.noise_table import MachineLaunches, Series
+from perfgate.judge.noise_learning import MachineLaunches, Series
 from perfgate.judge.policy import Policy
 from perfgate.judge.sessions import (
     MACHINE_SHARE,
@@ -89,7 +89,7 @@ def learned(runs):
         series.append(
             Series("one-gpu", "itl_median_ms", "closed", False, machines)
         )
-    groups = noise_table.learn(series, "2026-11-30").groups
+    groups = noise_learning.learn(series, "2026-11-30").groups
     return groups["gpu/itl_median_ms/closed"].launches
 
 
