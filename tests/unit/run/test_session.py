@@ -6,18 +6,13 @@ import pytest
 
 from perfgate.cases import Case, Load
 from perfgate.config.config import Config
-from perfgate.config.option_values import BadOption
 from perfgate.config.project import Project
-from perfgate.judge.baseline_store import Store
 from perfgate.locations import default_locations
 from perfgate.machine.leases import NotLeased
-from perfgate.progress import Progress
-from perfgate.results import schema
 from perfgate.run import session as run_session
 from perfgate.run.session import PerfSession
 from perfgate.servers.external import ExternalServer
 from perfgate.web import Address
-from tests.support import builders as m
 from tests.support.studies import SHIPPED, study_of
 
 
@@ -146,25 +141,3 @@ def test_what_was_left_out_is_what_nobody_asked(session):
     assert ["2 cases"] == [text[:7] for text in here.left_out()]
     assert ["1 case n"] == [text[:8] for text in here.left_out(asked[1:2])]
     assert () == here.left_out(asked[1:])
-
-
-def test_another_ceiling_does_not_resume_a_run(tmp_path):
-    """A run is judged by one ceiling; the message names both, and how to judge it anew."""
-    schema.save(m.bare_run(fail_over={"all": 0.05}), tmp_path)
-
-    def resume(**fail_over):
-        config = Config(
-            run_dir=tmp_path,
-            store=Store(tmp_path),
-            resume=True,
-            fail_over=fail_over,
-        )
-        planned = run_session.PlannedTests()
-        tell = Progress(lambda text: None, rewritable=False)
-        run_session.open_session(config, m.hardware("cpu"), planned, tell)
-
-    with pytest.raises(BadOption) as caught:
-        resume(all=0.03)
-
-    for words in ("--fail-over 5%", "--fail-over 3%", "perfgate judge"):
-        assert words in str(caught.value)
