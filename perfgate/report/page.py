@@ -28,8 +28,10 @@ from perfgate.report import (
     verdict_text,
 )
 from perfgate.report.figures import cost as figures_cost
+from perfgate.report.figures import gaps as figures_gaps
 from perfgate.report.figures import load as figures_load
 from perfgate.report.figures import overlaid
+from perfgate.report.figures import ratios as figures_ratios
 from perfgate.report.figures import saturation as figures_saturation
 from perfgate.report.figures import server as figures_server
 from perfgate.report.figures import sparse as figures_sparse
@@ -92,17 +94,17 @@ def pictures(report: Report, results: RunResults, prefix: str) -> list[Picture]:
         *figures_server.launches(
             reader, run_status.ordered(results), find, prefix
         ),
-        figures_load.throughput_over_ranks(run, prefix),
+        figures_ratios.throughput_over_ranks(run, prefix),
         figures_load.latency_over_batch(run, prefix),
         figures_load.throughput_over_batch(run, prefix),
         *figures_saturation.curves([("", run)], prefix),
         *figures_cost.pictures(run, prefix, report.gpu_hour_price),
-        figures_load.model_over_reference(run, prefix),
+        figures_ratios.model_over_reference(run, prefix),
         figures_sparse.decoding(run, prefix),
         figures_load.over_rate(run, prefix, "ttft_median_ms", "TTFT"),
         figures_load.over_rate(run, prefix, "itl_median_ms", "ITL"),
-        figures_load.gap_distribution(run, prefix),
-        *figures_load.timelines(run, prefix),
+        figures_gaps.gap_distribution(run, prefix),
+        *figures_gaps.timelines(run, prefix),
         figures_server.memory(run, prefix),
         figures_sparse.expert_parallelism(run, prefix),
         *figures_sparse.experts(run, find, prefix),

@@ -349,3 +349,10 @@ def stalled(
             if repetition.invalid and repetition.requests:
                 rows.append((measurement, repetition))
     return rows[:limit]
+
+
+def reach(levels: Sequence[Level]) -> np.ndarray:
+    """How far the repetitions lie below and above each value; shape (2, levels)."""
+    below = [row.value - row.low for row in levels]
+    above = [row.high - row.value for row in levels]
+    return np.array([below, above]).clip(min=0)

@@ -18,7 +18,7 @@ from perfgate.load.workload import Workload
 from perfgate.models.routing import RequestRouting, Routing
 from perfgate.models.routing_stats import values as routing_values
 from perfgate.report import exports, junit
-from perfgate.report.figures import load as figures_load
+from perfgate.report.figures import gaps as figures_gaps
 from perfgate.report.figures import sparse as figures_sparse
 from perfgate.report.figures.series import level, series_over
 from perfgate.report.page import Report, build
@@ -211,8 +211,8 @@ def test_bandwidth_is_of_the_launches_that_count(judged):
 def test_gaps_and_timelines_are_of_launches_that_count(judged):
     """A timeline of what does not count is marked; the distribution has none of its gaps."""
     index = RunIndex(judged)
-    gaps = figures_load.gap_distribution(index, "")
-    timelines = figures_load.timelines(index, "")
+    gaps = figures_gaps.gap_distribution(index, "")
+    timelines = figures_gaps.timelines(index, "")
 
     # 3 repetitions of 4 requests with 2 gaps each
     assert [("24", "10")] * 2 == [(row[1], row[-1]) for row in gaps.rows]

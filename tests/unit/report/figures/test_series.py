@@ -3,7 +3,7 @@
 import msgspec
 
 from perfgate.cases import Case, Load
-from perfgate.report.figures.load import model_over_reference
+from perfgate.report.figures.ratios import model_over_reference
 from perfgate.report.figures.series import compared_models, timeline
 from perfgate.results.samples import RunIndex
 from tests.support.judged_runs import EIGHT, judged
