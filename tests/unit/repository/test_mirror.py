@@ -30,6 +30,7 @@ TESTED_BY = {
     "run/one_launch": "plugin/test_in_hand.py, plugin/test_escalation_failure.py",
     "run/duel_launches": "plugin/test_duels.py",
     "run/in_hand": "plugin/test_in_hand.py",
+    "study/building": "study/test_study.py",
     "servers/running": "servers/test_server.py, servers/test_external.py",
 }
 
