@@ -33,8 +33,8 @@ from perfgate.results.recorder import LaunchEnd, Measured, Recorder
 from perfgate.results.schema import Measurement
 from perfgate.run import resume
 from perfgate.run.duel import Contestant, DuelRunner, TurnsByWorkload
-from perfgate.run.launch_runner import StartedLaunch, start_launch
 from perfgate.run.server_source import PoolSource
+from perfgate.run.started_launch import StartedLaunch, start_launch
 from perfgate.servers.launch_record import ServerDied
 from perfgate.web import NoAnswer
 

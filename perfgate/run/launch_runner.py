@@ -12,16 +12,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
 
 import msgspec
 
 from perfgate.cases import asking_routing, timed
-from perfgate.engines import chosen, held
 from perfgate.engines import registry as engines
-from perfgate.engines.base import Engine, LaunchFacts, ServerConfig
-from perfgate.engines.injection import Injection
-from perfgate.errors import describe_error
+from perfgate.engines.base import ServerConfig
 from perfgate.load import ladder, measurement, saturation, warmup
 from perfgate.load.precision import is_known
 from perfgate.load.repetition import Repetition
@@ -36,16 +32,13 @@ from perfgate.results.recorder import (
     LaunchFigures,
     Measured,
 )
-from perfgate.results.schema import Launch, Measurement
-from perfgate.run import start_phases
-from perfgate.run.probes import accuracy, answers, routing, stated_routing, work
+from perfgate.results.schema import Measurement
+from perfgate.run.probes import accuracy, answers, routing, work
 from perfgate.run.probes.probe import Figures, with_figures
 from perfgate.run.server_source import ServerSource
-from perfgate.servers import prepared
+from perfgate.run.started_launch import StartedLaunch
 from perfgate.servers.launch_record import ServerDied
-from perfgate.servers.log import opened
 from perfgate.servers.running import RunningServer
-from perfgate.web import NoAnswer
 
 # Replacements of invalid repetitions. Where half of the repetitions stall (Mixtral on an
 # H200), 4 replacements leave 1 % of the launches without a valid repetition.
@@ -54,15 +47,6 @@ SECONDS_PER_MINUTE = 60.0
 
 Entries = Generator[LaunchEntry, None, None]
 EntriesUntilDeath = Generator[LaunchEntry, None, ServerDied | None]
-
-
-@dataclass(frozen=True)
-class StartedLaunch:
-    """A server that is ready, and its launch as first recorded."""
-
-    config: ServerConfig
-    server: RunningServer
-    launch: Launch
 
 
 class LaunchRunner:
@@ -501,82 +485,6 @@ def target_of(
         log=server.log,
         silence_timeout_s=silence_timeout_s,
     )
-
-
-def start_launch(
-    config: ServerConfig,
-    server: RunningServer,
-    index: int,
-    injection: Injection,
-) -> StartedLaunch:
-    """Inject a slowdown if one is given, and read what the server logged so far.
-
-    Args:
-        index: which launch of the server it is.
-        injection: the change to make on purpose; empty in normal runs.
-
-    Raises:
-        LogLost: its log is gone, which says what the engine chose.
-        InjectionFailed: the delay was not accepted.
-        RoutingNotStated: tokens get other experts than stated.
-    """
-    engine = engines.lookup(config.engine)
-    record = server.launch_record(config.key)
-    facts = LaunchFacts(values={}, effective={})
-    logged: dict[str, str] = {}
-    choices: dict[str, str] = {}
-    notes: tuple[str, ...] = ()
-    # Without one it is an operator's, of whom nothing but answers is asked.
-    if server.log is not None:
-        with opened(server.log) as log:
-            facts = engine.read_log(config, log)
-        logged = dict(facts.facts)
-        if prepared.imports_s(server.log) is not None:
-            logged["imports"] = "made before the start"
-        choices, notes = _choices(engine, server, facts)
-    if config.stated_routing:
-        stated_routing.confirm(engine, config, server.url)
-    if injection.per_token_ms is not None:
-        inject_delay = engine.inject_delay
-        if config.held:
-            inject_delay = held.inject_delay
-        inject_delay(server.url, injection.per_token_ms)
-    values = dict(facts.values)
-    values |= start_phases.values(record)
-    launch = Launch(
-        server=config.key,
-        index=index,
-        start=record,
-        values=values,
-        notes=(*server.notes, *notes),
-        effective=choices,
-        settings=facts.settings,
-        facts=logged,
-        injected=injection.record(),
-        measured=False,
-    )
-    return StartedLaunch(config, server, launch)
-
-
-def _choices(
-    engine: Engine, server: RunningServer, facts: LaunchFacts
-) -> tuple[dict[str, str], tuple[str, ...]]:
-    """What the engine chose, by its log and by what it says itself; and notes."""
-    told: dict[str, str] = {}
-    notes: tuple[str, ...] = ()
-    try:
-        told = engine.read_choices(server.url)
-    except NoAnswer as failure:
-        notes = (f"choices of the engine: {failure.seen}",)
-    except ValueError as error:
-        notes = (f"choices of the engine: {describe_error(error)}",)
-    if not told and not facts.effective:
-        return {}, notes
-    choices = chosen.complete(facts.effective)
-    for name, value in chosen.complete(told).items():
-        if choices[name] == chosen.NOT_SEEN:
-            choices[name] = value
-    return choices, notes
 
 
 def wants_more(workload: Workload, repetitions: Sequence[Repetition]) -> bool:

@@ -373,7 +373,8 @@ class Launcher:
         """
         # Imported here: collecting tests must not wait for the load client (uvloop,
         # httptools).
-        from perfgate.run.launch_runner import LaunchRunner, start_launch
+        from perfgate.run.launch_runner import LaunchRunner
+        from perfgate.run.started_launch import start_launch
 
         source = self.source_of(config)
         self._recorder.put_server(source.software(config))

@@ -25,7 +25,8 @@ from perfgate.results.samples import valid_repetitions
 from perfgate.results.schema import Measurement
 from perfgate.run.explain.builds import Build, Launcher
 from perfgate.run.explain.subject import Subject
-from perfgate.run.launch_runner import LaunchRunner, start_launch
+from perfgate.run.launch_runner import LaunchRunner
+from perfgate.run.started_launch import start_launch
 
 
 class NotPutBack(Failure):

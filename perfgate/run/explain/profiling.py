@@ -32,7 +32,8 @@ from perfgate.run.explain.builds import Build, Launcher
 from perfgate.run.explain.comparison import Recorded
 from perfgate.run.explain.steps import Totals
 from perfgate.run.explain.subject import Subject
-from perfgate.run.launch_runner import start_launch, target_of
+from perfgate.run.launch_runner import target_of
+from perfgate.run.started_launch import start_launch
 from perfgate.servers.running import RunningServer
 
 FOLDER = "profiles"  # in the run directory

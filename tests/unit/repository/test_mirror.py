@@ -31,6 +31,7 @@ TESTED_BY = {
     "run/duel_launches": "plugin/test_duels.py",
     "run/in_hand": "plugin/test_in_hand.py",
     "study/building": "study/test_study.py",
+    "run/started_launch": "run/test_launch_runner.py",
     "servers/running": "servers/test_server.py, servers/test_external.py",
 }
 

@@ -15,11 +15,12 @@ from perfgate.load.workload import Synthetic, Workload
 from perfgate.results.recorder import LaunchEnd, Measured, Recorder
 from perfgate.results.schema import Measurement
 from perfgate.run import launch_runner as rounds
-from perfgate.run.launch_runner import LaunchRunner, start_launch
+from perfgate.run.launch_runner import LaunchRunner
 from perfgate.run.probes import accuracy, answers, stated_routing
 from perfgate.run.probes import routing as probe
 from perfgate.run.probes.answers import Answers
 from perfgate.run.probes.probe import Figures
+from perfgate.run.started_launch import start_launch
 from perfgate.servers.launch_record import ServerDied
 from perfgate.servers.log import LogLost
 from perfgate.web import NoAnswer
