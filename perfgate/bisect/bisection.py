@@ -281,11 +281,10 @@ class Bisection:
     def _answer(
         self, evidence: Evidence, place: Position, others: tuple[str, ...]
     ) -> Answer:
-        measured = [
-            session
-            for session in self._confirmations(place)
-            if session.outcome == "measured"
-        ]
+        confirmation = None
+        for session in self._confirmations(place):
+            if session.outcome == "measured":
+                confirmation = session
         effect = evidence.estimate(len(self.builds) - 1)
         assert effect is not None
         return Answer(
@@ -293,7 +292,7 @@ class Bisection:
             evidence=evidence,
             position=place,
             effect=effect,
-            confirmation=measured[-1] if measured else None,
+            confirmation=confirmation,
             others=others,
         )
 

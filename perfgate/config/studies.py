@@ -10,6 +10,7 @@ from perfgate.config.config import Config
 from perfgate.config.datasets import draw_datasets
 from perfgate.load.questions import workload_of
 from perfgate.load.workload import Workload
+from perfgate.models.stated_routing import StatedRouting
 from perfgate.study import (
     ServerChoices,
     Study,
@@ -68,9 +69,12 @@ def _choices(
         config.model_dirs,
         config.allow_truncated_dataset,
     )
+    stated_routing: StatedRouting | None = None
+    if config.external_urls:
+        stated_routing = ""
     return ServerChoices(
         tensor_parallel_size=config.tensor_parallel_size,
         load_format=config.load_format,
-        stated_routing="" if config.external_urls else None,
+        stated_routing=stated_routing,
         datasets=datasets,
     )

@@ -179,7 +179,10 @@ def _read_switches(line: str, choices: dict[str, str]) -> None:
     for name, pattern, on in _SWITCHES:
         match = pattern.search(line)
         if match:
-            choices.setdefault(name, "on" if match[1] == on else "off")
+            state = "off"
+            if match[1] == on:
+                state = "on"
+            choices.setdefault(name, state)
 
 
 def _read_graphs(

@@ -129,12 +129,14 @@ def _at_least(width: int, terminal: bool) -> int:
 def printed(grid: Table | Text, width: int, terminal: bool = False) -> str:
     """What a console of that width shows, with its colours for a terminal alone."""
     output = io.StringIO()
+    no_color: bool | None = True
+    if terminal:
+        no_color = None  # NO_COLOR decides
     console = Console(
         file=output,
         width=width,
         force_terminal=terminal,
-        # None looks at NO_COLOR.
-        no_color=None if terminal else True,
+        no_color=no_color,
         highlight=False,
         # A name may hold brackets or colons.
         markup=False,

@@ -218,10 +218,11 @@ class Recorder:
 
     def _replace(self, old: Launch, **changes: Any) -> None:
         new = msgspec.structs.replace(old, **changes)
-        rows = []
-        for row in self.results.launches:
-            rows.append(new if row is old else row)
-        self.update(launches=tuple(rows))
+        launches = list(self.results.launches)
+        for place, launch in enumerate(launches):
+            if launch is old:
+                launches[place] = new
+        self.update(launches=tuple(launches))
 
     def _change(self, **changes: Any) -> None:
         self.results = msgspec.structs.replace(self.results, **changes)

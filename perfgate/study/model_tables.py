@@ -55,6 +55,9 @@ def read_models(
             )
         row = file.convert(merged, ModelTable, place)
         folder = _model_folder(file, name, row)
+        folder_name: str | None = None
+        if folder is not None:
+            folder_name = str(folder)
         config, architecture = _shape(file, name, row, folder)
         if row.quantization and architecture.quantization is None:
             check_quantization(file, place, row.quantization)
@@ -63,7 +66,7 @@ def read_models(
             architecture=architecture,
             config=config,
             hub_id=row.hub_id,
-            folder=None if folder is None else str(folder),
+            folder=folder_name,
             served=row.served,
         )
         tables[name] = row

@@ -158,7 +158,10 @@ def handler_of(engine: HeldEngine) -> type[BaseHTTPRequestHandler]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self._answer(200 if self.path == "/health" else 404, {})
+            status = 404
+            if self.path == "/health":
+                status = 200
+            self._answer(status, {})
 
         def do_POST(self) -> None:
             action = ACTIONS.get(self.path)
