@@ -8,7 +8,6 @@ launch that failed goes to another host.
 from __future__ import annotations
 
 import dataclasses
-import heapq
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -213,66 +212,6 @@ def _reasons(place: Place, unit: Unit) -> Sequence[str]:
     if reasons:
         return reasons
     return [f"needs {unit.gpu_count}x {unit.gpu or 'GPU'}, found {place.kind}"]
-
-
-@dataclass(frozen=True)
-class Forecast:
-    """How a fleet would work through what is open.
-
-    Attributes:
-        end_s: seconds until the last launch ends.
-        busy_s: host -> seconds of launches on it.
-        waits_s: what units need -> when the last of them begins.
-        never: ids of the tasks that no host can measure.
-    """
-
-    end_s: float
-    busy_s: Mapping[str, float]
-    waits_s: Mapping[str, float]
-    never: tuple[str, ...]
-
-
-def forecast(
-    state: State, places: Sequence[Place], durations: Durations
-) -> Forecast:
-    """Play the schedule through, as if each launch took what it took before."""
-    rooms = {place.host.id: place for place in places}
-    running: list[tuple[float, str, str]] = []  # end, task, host's id
-    state = dataclasses.replace(state, tasks=dict(state.tasks))
-    now_s, done = 0.0, set[str]()
-    busy_s: dict[str, float] = defaultdict(float)
-    waits_s: dict[str, float] = {}
-    while True:
-        known = frozenset(done | {task for _, task, _ in running})
-        placements = next_placements(
-            state, known, list(rooms.values()), durations
-        )
-        for task, place in placements:
-            seconds = durations.of(task.unit, place.kind)
-            rooms[place.host.id] = filled(rooms[place.host.id], task.unit)
-            heapq.heappush(running, (now_s + seconds, task.id, place.host.id))
-            busy_s[place.host.name] += seconds
-            need = need_of(task.unit)
-            waits_s[need] = max(waits_s.get(need, 0.0), now_s)
-        if not running:
-            break
-        now_s, name, host = heapq.heappop(running)
-        done.add(name)
-        rooms[host] = _freed(rooms[host], state.tasks[name].unit, host, running)
-    never = [task.id for task in state.open if task.id not in done]
-    return Forecast(now_s, busy_s, waits_s, tuple(never))
-
-
-def _freed(
-    place: Place,
-    unit: Unit,
-    host: str,
-    running: Iterable[tuple[float, str, str]],
-) -> Place:
-    is_busy = any(row[2] == host for row in running)
-    return dataclasses.replace(
-        place, busy_gpus=place.busy_gpus - unit.gpu_count, is_busy=is_busy
-    )
 
 
 def need_of(unit: Unit) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from perfgate.config.option_values import BadOption
 from perfgate.errors import Failure
-from perfgate.fleet import machines, scheduler, text
+from perfgate.fleet import forecast, machines, scheduler, text
 from perfgate.fleet import state as states
 from perfgate.fleet.cluster import Cluster
 from perfgate.fleet.driver import Driver
@@ -67,7 +67,7 @@ def plan(
     if states.has_state(wanted.run_dir):
         state = states.read(wanted.run_dir)
     places = list(roster.places.values())
-    cast = scheduler.forecast(state, places, job.durations)
+    cast = forecast.forecast(state, places, job.durations)
     yield from text.plan_lines(state, places, cast, job.durations)
     yield from text.impossible_lines(scheduler.impossible(state, places))
 

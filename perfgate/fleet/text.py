@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 
 from perfgate import formatting
 from perfgate.cases import title
-from perfgate.fleet.scheduler import Durations, Forecast, Place, need_of
+from perfgate.fleet.forecast import Forecast
+from perfgate.fleet.scheduler import Durations, Place, need_of
 from perfgate.fleet.state import State
 from perfgate.fleet.verdict import Judged, Row, is_green
 from perfgate.judge import run_status

@@ -1,4 +1,4 @@
-"""Scheduler: which launch goes to which host, and how long a fleet takes."""
+"""Scheduler: which launch goes to which host."""
 
 from __future__ import annotations
 
@@ -129,21 +129,6 @@ def test_what_is_missing_is_told_by_host():
     assert {} == scheduler.impossible(
         run, [bare, place("a", SMALL, LARGE, gpus=2)]
     )
-
-
-def test_the_forecast_is_that_of_the_schedule():
-    """Six launches of a minute on two hosts take three minutes; no host has the other kind."""
-    run = state(SMALL, H100, launches=6)
-
-    cast = scheduler.forecast(
-        run, [place("a", SMALL, H100), place("b", SMALL, H100)], KNOWN
-    )
-
-    assert 180.0 == cast.end_s
-    assert {"a": 180.0, "b": 180.0} == cast.busy_s
-    assert {"1x h200": 120.0} == cast.waits_s
-    assert 6 == len(cast.never)
-    assert 12 == len(run.open)
 
 
 def test_durations_are_medians_of_earlier_launches():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from perfgate.fleet import scheduler, text
+from perfgate.fleet import forecast, text
 from perfgate.fleet.scheduler import Durations, Place
 from perfgate.fleet.state import Twice
 from tests.support.fake_cluster import unit
@@ -38,7 +38,7 @@ def test_a_plan_says_how_long_and_what_waits():
     run = state(SMALL, LARGE, OTHER, launches=3)
     known = Durations({("small", "h200"): 60.0, ("large", "h200"): 1200.0})
     places = [place("a", SMALL, LARGE, gpus=2)]
-    cast = scheduler.forecast(run, places, known)
+    cast = forecast.forecast(run, places, known)
 
     lines = list(text.plan_lines(run, places, cast, known))
 
