@@ -28,7 +28,7 @@ from benchmarks.gate_trials import Result, Subject, decide
 from benchmarks.simulated_launches import LARGEST_SIGMA, Array, Draws
 from perfgate.cases import Case, Load
 from perfgate.judge.baseline_store import Store
-from perfgate.judge.gate import gate_mode
+from perfgate.judge.measured_case import gate_mode
 from perfgate.judge.noise import DECISION_LAUNCHES, THRESHOLD_SHARE, log_loss
 from perfgate.judge.noise_learning import LEARNED_FAMILIES
 from perfgate.judge.observation import noisy_rows

@@ -32,7 +32,7 @@ from perfgate.cases import Case, Load
 from perfgate.engines.base import Build
 from perfgate.judge.baseline_schema import BaselineFile, MetricBaseline
 from perfgate.judge.baseline_store import PUBLISHED, Store
-from perfgate.judge.gate import gate_mode
+from perfgate.judge.measured_case import gate_mode
 from perfgate.judge.observation import RunReader
 from perfgate.judge.policy import policy_for
 from perfgate.models.catalogue import register

@@ -17,8 +17,8 @@ from perfgate.accept.retention import latest, retained
 from perfgate.accept.target_effect import with_target
 from perfgate.judge.baseline_schema import MetricBaseline
 from perfgate.judge.baseline_store import Recorded
-from perfgate.judge.gate import gate_mode, metric_of
 from perfgate.judge.machine_scope import for_any
+from perfgate.judge.measured_case import gate_mode, metric_of
 from perfgate.results.samples import Sample
 
 

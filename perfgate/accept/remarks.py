@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from perfgate import formatting
 from perfgate.accept.choice import Choice
 from perfgate.accept.evidence import Evidence
-from perfgate.judge.gate import gate_mode
+from perfgate.judge.measured_case import gate_mode
 from perfgate.judge.noise import step_up
 from perfgate.judge.observation import Observation
 from perfgate.judge.verdict import Outcome, Verdict

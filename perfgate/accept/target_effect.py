@@ -8,7 +8,7 @@ from perfgate import formatting
 from perfgate.accept.evidence import Evidence
 from perfgate.accept.remarks import Remarks
 from perfgate.judge.baseline_schema import MetricBaseline
-from perfgate.judge.gate import metric_of
+from perfgate.judge.measured_case import metric_of
 from perfgate.judge.noise import Noise, fraction_of, log_loss, step_up
 
 

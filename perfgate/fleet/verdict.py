@@ -22,8 +22,8 @@ from perfgate.fleet.outliers import Outlier
 from perfgate.judge import answer_shift, routing_shift, run_status
 from perfgate.judge import gate as judging
 from perfgate.judge.baseline_store import Recorded, Store
-from perfgate.judge.gate import gate_mode, metric_of
 from perfgate.judge.machine_scope import target_effect_of
+from perfgate.judge.measured_case import gate_mode, metric_of
 from perfgate.judge.noise import fraction_of, log_loss
 from perfgate.judge.observation import RunReader, hardware_label
 from perfgate.judge.paired import judge_pooled

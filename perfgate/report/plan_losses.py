@@ -13,13 +13,13 @@ from typing import Literal
 from perfgate import formatting
 from perfgate.cases import Case
 from perfgate.judge.baseline_store import Recorded, Store
-from perfgate.judge.gate import gate_mode
 from perfgate.judge.machine_scope import (
     detectable,
     for_any,
     narrow_to,
     target_effect_of,
 )
+from perfgate.judge.measured_case import gate_mode
 from perfgate.judge.noise import (
     DECISION_LAUNCHES,
     launches_to_exclude,

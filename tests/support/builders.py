@@ -21,7 +21,7 @@ from perfgate.engines.base import ServerConfig
 from perfgate.errors import FailureRow
 from perfgate.judge.baseline_schema import MetricBaseline
 from perfgate.judge.baseline_store import Recorded
-from perfgate.judge.gate import metric_of
+from perfgate.judge.measured_case import metric_of
 from perfgate.judge.observation import Observation
 from perfgate.load.client import Recording
 from perfgate.load.repetition import Repetition

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perfgate.cases import Case, Load
-from perfgate.judge import gate
+from perfgate.judge import gate, measured_case
 from perfgate.judge.baseline_schema import BaselineFile, Known
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.gate import judge, judge_run
@@ -20,6 +20,7 @@ from perfgate.judge.noise import loss_threshold, noise_of_baseline
 from perfgate.judge.observation import RunReader
 from perfgate.judge.policy import policy_for
 from perfgate.judge.verdict import Outcome, is_red
+from perfgate.load.metrics import METRICS
 from perfgate.report.verdict_text import render
 from tests.support import builders as m
 
@@ -549,7 +550,7 @@ def test_unused_baselines(tmp_path):
 def test_unknown_metric_is_named():
     """A case with a metric that nobody defined is a failure that names it."""
     case = msgspec.structs.replace(m.THROUGHPUT, metric="vibes")
-    with pytest.raises(gate.UnknownMetric, match="vibes"):
+    with pytest.raises(measured_case.UnknownMetric, match="vibes"):
         judge(case, m.seen(case, 1.0), None)
 
 
@@ -614,7 +615,7 @@ def test_a_thousand_cases_of_ten_launches_are_judged(tmp_path):
     ]
     metrics = [
         name
-        for name, metric in gate.METRICS.items()
+        for name, metric in METRICS.items()
         if name.endswith("_ms") or "throughput" in name
     ][:10]
     values = {

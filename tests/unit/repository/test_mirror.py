@@ -24,6 +24,7 @@ TESTED_BY = {
     "perf_tests": "plugin/test_plugin.py, plugin/test_hooks.py",
     "plugin": "plugin/",
     "report/figures/gaps": "report/test_page.py, results/test_samples_everywhere.py",
+    "judge/measured_case": "judge/test_gate.py, judge/test_routing_shift.py",
     "run/campaign": "plugin/test_plugin.py, plugin/test_against.py",
     "run/escalation": "plugin/test_plugin.py, plugin/test_suspects.py",
     "run/launcher": "plugin/test_plugin.py, plugin/test_prepare_next.py",
