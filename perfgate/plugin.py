@@ -248,10 +248,10 @@ def _open_project(config: pytest.Config, names_shipped: bool) -> None:
 def _start_session(config: pytest.Config, project: Project) -> None:
     """Parse the options, and register the hooks that make and run perf tests."""
     from perfgate import collection, fixtures, perf_tests, session_report
-    from perfgate.config.config import Config
+    from perfgate.config.parsing import config_from_pytest
     from perfgate.run.session import PerfSession
 
-    perf = PerfSession(Config.from_pytest(config, project), project)
+    perf = PerfSession(config_from_pytest(config, project), project)
     config.stash[fixtures.SESSION] = perf
     for module in (collection, fixtures, perf_tests, session_report):
         config.pluginmanager.register(module, module.__name__)

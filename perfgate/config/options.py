@@ -1,7 +1,7 @@
 """Options: what the plugin adds to pytest's command line.
 
 This module declares them, and reads the few values that are needed before a project is
-open. `perfgate.config.config` parses the rest. It imports nothing heavy, because the
+open. `perfgate.config.parsing` parses the rest. It imports nothing heavy, because the
 plugin loads it in every pytest run.
 """
 

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from perfgate.cases import Case
-from perfgate.config.config import Config, refuse_occupied
+from perfgate.config.config import Config
 from perfgate.config.option_values import BadOption
+from perfgate.config.run_folder import refuse_occupied
 from perfgate.engines import injection
 from perfgate.engines.base import ServerConfig
 from perfgate.load.ceilings import format_ceilings

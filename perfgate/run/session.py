@@ -15,9 +15,10 @@ import psutil
 
 from perfgate.cases import Case, Load
 from perfgate.config import machine_checks
-from perfgate.config.config import Config, refuse_occupied
+from perfgate.config.config import Config
 from perfgate.config.other_options import other_sessions
 from perfgate.config.project import Project
+from perfgate.config.run_folder import refuse_occupied
 from perfgate.config.studies import selected_studies
 from perfgate.engines.base import ServerConfig
 from perfgate.errors import Failure

@@ -18,6 +18,7 @@ TESTED_BY = {
     "accept/table": "accept/test_accept.py",
     "accept/remarks": "accept/test_proposal.py, accept/test_accept.py",
     "accept/target_effect": "accept/test_accept.py",
+    "config/contradictions": "config/test_parsing.py, plugin/test_usage.py",
     "engines/inside/sglang_cpu/torchvision": "real/test_engine_contract.py",
     "fleet/cluster": "fleet/test_driver.py",
     "fixtures": "plugin/test_plugin.py, plugin/test_in_hand.py",

@@ -64,7 +64,7 @@ WORDS = {
     "memory bandwidth": "results/bandwidth",
     "injection": "engines/injection",
     # A session.
-    "environment variable": "config/config",
+    "environment variable": "config/parsing",
     "pyproject.toml": "config/project",
     "skip": "perf_tests",
     "retries": "run/launcher",

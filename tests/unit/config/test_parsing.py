@@ -1,4 +1,4 @@
-"""Config: what options, environment variables and the project file come to together."""
+"""Parsing: what options, environment variables and the project file come to together."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from perfgate.config.config import Config, refuse_occupied
+from perfgate.config.config import Config
 from perfgate.config.option_values import BadOption, name_value_pairs
 from perfgate.config.options import add_options, options_with_value
+from perfgate.config.parsing import config_from_pytest
 from perfgate.config.project import Project
+from perfgate.config.run_folder import refuse_occupied
 from perfgate.engines import injection
 from perfgate.engines.base import ServerConfig
 from perfgate.locations import Locations
@@ -56,7 +58,7 @@ def parse(project, *words, markers="", worker=None, **pytest_options):
     )
     if worker is not None:
         config.workerinput = worker
-    return Config.from_pytest(config, project)
+    return config_from_pytest(config, project)
 
 
 def test_defaults_are_those_of_a_config_made_by_hand(project):
