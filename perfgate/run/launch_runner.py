@@ -356,7 +356,8 @@ class LaunchRunner:
             engines.lookup(self._config.engine),
             self._config,
             self.server.url,
-            (self.index, workload),
+            self.index,
+            workload,
             self._progress(workload.name),
         )
         load_s = time.monotonic() - began_s

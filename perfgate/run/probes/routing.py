@@ -31,7 +31,8 @@ def measure(
     engine: Engine,
     config: ServerConfig,
     url: str,
-    place: tuple[int, Workload],
+    launch: int,
+    workload: Workload,
     progress: Progress,
 ) -> Measurement:
     """The workload's one repetition: routing, and no times.
@@ -40,9 +41,9 @@ def measure(
     where a stated routing is not what tokens chose.
 
     Args:
-        place: index of the launch, and what is sent.
+        launch: its index.
+        workload: what is sent.
     """
-    launch, workload = place
     started_unix_s = time.time()
     began_s = time.monotonic()
     routing: Routing | None = None

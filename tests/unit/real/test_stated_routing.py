@@ -62,7 +62,7 @@ def test_tokens_choose_as_stated(tmp_path, name, stated):
         server = pool.get(plan_of(config))
         stated_routing.confirm(engine, config, server.url)
         measured = routing.measure(
-            engine, config, server.url, (0, workload), lambda done, total: None
+            engine, config, server.url, 0, workload, lambda done, total: None
         )
     finally:
         pool.close()
@@ -89,11 +89,9 @@ def test_a_server_that_routes_by_itself_is_refused(tmp_path):
             engines.lookup("vllm"),
             config,
             server.url,
-            (
-                0,
-                msgspec.structs.replace(
-                    study_of("cpu", "vllm").routing, num_prompts=4
-                ),
+            0,
+            msgspec.structs.replace(
+                study_of("cpu", "vllm").routing, num_prompts=4
             ),
             lambda done, total: None,
         )

@@ -57,7 +57,8 @@ def measured_with(answer):
         engine(answer),
         SERVER,
         "http://x",
-        (0, LOAD),
+        0,
+        LOAD,
         lambda n, of: steps.append((n, of)),
     ), steps
 
@@ -144,7 +145,8 @@ def test_experts_that_are_not_those_stated_are_invalid():
         engine(by_token_id),
         stated,
         "http://x",
-        (0, LOAD),
+        0,
+        LOAD,
         lambda done, total: None,
     )
 
@@ -157,11 +159,7 @@ def test_experts_as_stated_are_valid():
     """Counts within chance of the stated ones; the values are those of any routing."""
     even = msgspec.structs.replace(SERVER, stated_routing="uniform")
     row = probe.measure(
-        engine(by_token_id),
-        even,
-        "http://x",
-        (0, LOAD),
-        lambda done, total: None,
+        engine(by_token_id), even, "http://x", 0, LOAD, lambda done, total: None
     )
 
     assert () == row.repetitions[0].invalid
