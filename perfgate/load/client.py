@@ -291,7 +291,8 @@ class Run:
             idle_ns = time.monotonic_ns() - connection.idle_since_ns
             if idle_ns < IDLE_S * NS and not connection.transport.is_closing():
                 self.busy.add(connection)
-                return connection.send(exchange)
+                connection.send(exchange)
+                return
             connection.transport.abort()
         task = self.loop.create_task(self.connect_and_send(exchange))
         self.connecting.add(task)
@@ -307,7 +308,8 @@ class Run:
             if lacking:
                 exchange.error = f"{STARVED}{lacking}"
             exchange.end_ns = time.monotonic_ns()
-            return self.finished(exchange, None)
+            self.finished(exchange, None)
+            return
         self.busy.add(connection)
         connection.send(exchange)
 
