@@ -33,11 +33,15 @@ class Mixture:
         verb = "are"
         if len(self.slow) == 1:
             verb = "is"
+        others = "the others match"
+        if self.matching == 1:
+            others = "the other one matches"
         return wording.MIXED_LAUNCHES.format(
             slow=len(self.slow),
             launches=launches,
             verb=verb,
             loss=formatting.percent(fraction_of(loss, higher_is_better)),
+            others=others,
         )
 
 

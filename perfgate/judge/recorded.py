@@ -221,11 +221,14 @@ class Comparison:
 
     @property
     def is_unsteady(self) -> bool:
-        """Whether the launches of this run vary by more than the noise explains."""
+        """Whether the launches of this run vary by more than the noise explains.
+
+        Of two starts one may be cold, and the other warm: that is no contradiction.
+        """
         values = self.observation.values
-        limit = max(UNSTEADY * self.noise.sigma, self.threshold)
-        if len(values) < DECISION_LAUNCHES:
+        if self.policy.fixed_cv is not None and len(values) < DECISION_LAUNCHES:
             return False
+        limit = max(UNSTEADY * self.noise.sigma, self.threshold)
         return coefficient_of_variation(values) > limit
 
     @property

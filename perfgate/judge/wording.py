@@ -471,7 +471,7 @@ REPORT_MAJORITY_ADVICE = (
     f"See them with `perfgate judge -v {RUN}`: they share a cause."
 )
 MIXED_LAUNCHES = (
-    "{slow} of {launches} {verb} {loss} worse than the baseline, the others match it: a "
+    "{slow} of {launches} {verb} {loss} worse than the baseline, {others} it: a "
     "regression of the start"
 )
 

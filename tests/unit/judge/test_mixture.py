@@ -35,4 +35,12 @@ def test_the_sentence_says_how_many_are_how_much_worse():
     sentence = kinds.sentence(True)
 
     assert "1 of 3 launches is 30.0 % worse" in sentence
-    assert "a regression of the start" in sentence
+    assert "the others match it: a regression of the start" in sentence
+
+
+def test_the_sentence_says_that_one_launch_alone_matches():
+    """Of two launches, or of three."""
+    for values in ((100.0, 70.0), (70.0, 100.0, 70.0)):
+        kinds = mixture(values, 100.0, THRESHOLD, True)
+
+        assert "the other one matches it" in kinds.sentence(True)

@@ -82,6 +82,9 @@ def test_the_threshold_falls_with_the_launches():
         ((40.0, 45.0, 50.0), Outcome.REGRESSED),
         ((100.0, 70.0, 100.0), Outcome.REGRESSED),
         ((90.0, 60.0, 50.0), Outcome.REGRESSED),
+        ((150.0, 60.0), Outcome.INCONCLUSIVE),
+        ((100.0, 50.0), Outcome.REGRESSED),
+        ((80.0, 50.0), Outcome.REGRESSED),
     ],
     ids=[
         "same",
@@ -91,6 +94,9 @@ def test_the_threshold_falls_with_the_launches():
         "unsteady and far",
         "mixed",
         "slow",
+        "two unsteady",
+        "two mixed",
+        "two slow",
     ],
 )
 def test_the_outcome_follows_from_loss_and_threshold(values, outcome):
@@ -116,10 +122,11 @@ def test_unsteady_launches_show_a_loss_beyond_their_own_error(spread, is_clear):
 
 def test_mixed_launches_are_a_regression_of_the_start():
     """The summary says which share of the launches is slow."""
-    mixed = compared(100.0, 70.0, 100.0)
-    summary = mixed.summary(mixed.judgement(TODAY), "tok/s")
+    for values in ((100.0, 70.0, 100.0), (100.0, 70.0)):
+        mixed = compared(*values)
+        summary = mixed.summary(mixed.judgement(TODAY), "tok/s")
 
-    assert "1 of 3 launches is 30.0 % worse" in summary
+        assert f"1 of {len(values)} launches is 30.0 % worse" in summary
 
 
 def test_a_loss_below_the_floor_passes():

@@ -167,3 +167,15 @@ def test_the_compile_cache_tells_the_kind(state, start):
     (sample,) = index.samples_of(m.MOE.key, None, "ready_s")
 
     assert start == sample.start
+
+
+def test_two_starts_of_an_unknown_kind_do_not_contradict_each_other():
+    """The first one of a session may be cold, and the second one warm."""
+    launches = []
+    for seconds in (480.0, 60.0):
+        launches += seen(seconds, "").samples
+    both = dataclasses.replace(seen(60.0, ""), samples=tuple(launches))
+
+    assert (
+        Outcome.PASSED == judge(READY, both, baseline(), today=m.TODAY).outcome
+    )
