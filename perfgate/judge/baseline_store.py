@@ -29,12 +29,17 @@ from perfgate.judge.baseline_schema import (
     to_text,
 )
 from perfgate.judge.contrast import ServerRows, recorded_row
-from perfgate.judge.noise import Noise, PooledVariation, noise_of_baseline
+from perfgate.judge.noise import (
+    MachinesLaunches,
+    Noise,
+    PooledVariation,
+    noise_of_baseline,
+    noise_of_machines,
+)
 from perfgate.judge.noise_learning import Series
 from perfgate.judge.noise_table import ContrastName, GroupNoise, NoiseTable
 from perfgate.judge.policy import Policy
 from perfgate.judge.portable import ANY_CPU, ONE_CPU
-from perfgate.judge.sessions import MACHINE_SHARE
 from perfgate.load.workload import Arrivals
 from perfgate.results.samples import Sample
 
@@ -49,10 +54,10 @@ class Recorded:
         machines: run -> which one of its kind it was on, as far as it is known.
         only_machine: the one machine that the metric's launches are narrowed to; None
             where all of them count.
-        counted_machines: how many machines the metric's launches stand for, one each; 0
-            where they are launches.
         elsewhere: launch-to-launch variation of other machines, where the metric's
             launches are narrowed to one.
+        machines_launches: how launches vary within the machines that the metric's
+            launches stand for, one each; None where they are launches.
         group: what the whole store says of such a metric under such a load; None where
             it does not know it.
         chosen: what the engine chose by itself.
@@ -64,25 +69,28 @@ class Recorded:
     metric: MetricBaseline
     machines: Mapping[str, str] = field(default_factory=dict)
     only_machine: str | None = None
-    counted_machines: int = 0
     elsewhere: PooledVariation | None = None
+    machines_launches: MachinesLaunches | None = None
     group: GroupNoise | None = None
     chosen: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def counted_machines(self) -> int:
+        """How many machines the metric's launches stand for; 0 where they are launches."""
+        if self.machines_launches is None:
+            return 0
+        return len(self.metric.launches)
+
     def noise(self, policy: Policy) -> Noise:
         """Its launch-to-launch variation; machine to machine where each counts once."""
-        prior, shared = None, MACHINE_SHARE
+        launches, machines = None, None
         if self.group is not None:
-            prior = self.group.launches
-        if self.counted_machines:
-            # What a machine differs by does not average out over its launches.
-            shared = 1.0
-            prior = None
-            if self.group is not None:
-                prior = self.group.machines
-        return noise_of_baseline(
-            self.metric, policy, self.elsewhere, prior, shared
-        )
+            launches, machines = self.group.launches, self.group.machines
+        if self.machines_launches is not None:
+            return noise_of_machines(
+                self.metric, policy, self.machines_launches, machines, launches
+            )
+        return noise_of_baseline(self.metric, policy, self.elsewhere, launches)
 
     def with_launches(self, launches: Iterable[Sample]) -> Recorded:
         """The same with these launches in place of its own."""

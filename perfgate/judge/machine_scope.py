@@ -10,17 +10,23 @@ at hand is enough.
 
 On a machine without recorded launches the unit is the machine: each counts once, by the
 mean of its launches. Ten launches of one neighbour say no more about an unmeasured
-machine than two.
+machine than two. What the launches of this run vary by, and such means do not, is added.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+import statistics
+from collections.abc import Collection, Iterable, Sequence
 
 from perfgate.judge.baseline_store import Recorded
-from perfgate.judge.noise import DECISION_LAUNCHES, pooled_variation
+from perfgate.judge.noise import (
+    DECISION_LAUNCHES,
+    MachinesLaunches,
+    pooled_variation,
+)
 from perfgate.judge.policy import Policy
+from perfgate.judge.sessions import mean_share
 from perfgate.results.samples import (
     Sample,
     launches_by_machine,
@@ -45,10 +51,7 @@ def narrow_to(
     own_launches = by_machine.get(machine, [])
     if len(own_launches) == len(metric.launches):
         return baseline
-    means = [_mean_sample(samples) for samples in by_machine.values()]
-    machines = dataclasses.replace(
-        baseline.with_launches(means), counted_machines=len(by_machine)
-    )
+    machines = _machines_baseline(baseline, by_machine.values())
     if not own_launches:
         return machines
     own = _own_baseline(baseline, machine)
@@ -56,6 +59,22 @@ def narrow_to(
     if _noise_bound(own, policy) <= _noise_bound(machines, policy):
         return own
     return machines
+
+
+def _machines_baseline(
+    baseline: Recorded, machines: Collection[Sequence[Sample]]
+) -> Recorded:
+    """Each machine once, by the mean of its launches."""
+    shares = []
+    for samples in machines:
+        shares.append(mean_share([sample.run for sample in samples]))
+    launches = MachinesLaunches(
+        pooled_variation(machines), statistics.fmean(shares)
+    )
+    return dataclasses.replace(
+        baseline.with_launches(map(_mean_sample, machines)),
+        machines_launches=launches,
+    )
 
 
 def _own_baseline(baseline: Recorded, machine: str) -> Recorded:

@@ -102,6 +102,19 @@ class PooledVariation:
 
 
 @dataclass(frozen=True)
+class MachinesLaunches:
+    """Of machines that are compared: how launches of one of them vary.
+
+    Attributes:
+        variation: within each machine; None where none has launches of two runs.
+        in_means: of that variance, what the machines' means still have, on average.
+    """
+
+    variation: PooledVariation | None
+    in_means: float
+
+
+@dataclass(frozen=True)
 class Noise:
     """Launch-to-launch variation of a baseline, and how well it is known.
 
@@ -119,6 +132,9 @@ class Noise:
         shared: of the variance, what launches of one session share; 1 where each launch
             stands for another machine.
         repetition_variance: of a launch of now (log), at least, as its repetitions tell.
+        within: where each launch stands for another machine, the variance (log) of the
+            launches of one machine.
+        in_means: of that variance, what the machines' means still have, on average.
 
     """
 
@@ -133,6 +149,8 @@ class Noise:
     prior: Spread | None = None
     shared: float = MACHINE_SHARE
     repetition_variance: float = 0.0
+    within: float = 0.0
+    in_means: float = 0.0
 
     @property
     def reference(self) -> float:
@@ -142,8 +160,10 @@ class Noise:
     def error(self, launches_now: int) -> float:
         """Standard error (log) of the loss, by so many launches of one session."""
         variance = self.sigma**2
-        of_launch = max(self._launch_variance, self.repetition_variance)
-        now = self.shared * variance + of_launch / launches_now
+        of_launch = max(self._launch_variance_now, self.repetition_variance)
+        of_session = (MACHINE_SHARE - self.in_means) * self.within
+        added = max(0.0, of_session + of_launch / launches_now)
+        now = self.shared * variance + added
         recorded = (
             self.shared * variance / self.effective_sessions
             + self._launch_variance / self.launches
@@ -167,9 +187,14 @@ class Noise:
         return (1 - self.shared) * self.sigma**2
 
     @property
+    def _launch_variance_now(self) -> float:
+        """The same of a launch of now."""
+        return self._launch_variance + (1 - MACHINE_SHARE) * self.within
+
+    @property
     def is_widened(self) -> bool:
         """Whether repetitions say that a launch of now varies by more than recorded ones."""
-        return self.repetition_variance > self._launch_variance
+        return self.repetition_variance > self._launch_variance_now
 
     def noise_bound(self, launches_now: int, alpha: float = ALPHA) -> float:
         """Noise bound: loss (log) that unchanged code exceeds with probability alpha.
@@ -219,7 +244,7 @@ def noise_of(
     logs = [math.log(value) for value in points]
     launches, sessions = len(logs), len(set(runs))
     sources = _sources(logs, runs, elsewhere, prior)
-    known = sum(freedom for _, freedom in sources)
+    known = _known(sources)
     has_enough_launches = (
         launches >= ESTABLISHED_LAUNCHES and sessions >= ESTABLISHED_RUNS
     )
@@ -260,13 +285,16 @@ def _sources(
     if len(set(runs)) > 1 or not is_known_elsewhere:
         sources.append(_own_variance(logs, runs))
     if elsewhere is not None:
-        freedom = min(
-            elsewhere.degrees_of_freedom, ESTABLISHED_DEGREES_OF_FREEDOM
-        )
-        sources.append((elsewhere.variance, freedom))
+        sources.append(_capped(elsewhere))
     if prior is not None:
         sources.append((prior.cv**2, prior.degrees_of_freedom))
     return sources
+
+
+def _capped(elsewhere: PooledVariation) -> Source:
+    """What other machines add: no more than six launches would."""
+    freedom = min(elsewhere.degrees_of_freedom, ESTABLISHED_DEGREES_OF_FREEDOM)
+    return elsewhere.variance, freedom
 
 
 def _own_variance(logs: Sequence[float], runs: Sequence[str]) -> Source:
@@ -321,9 +349,14 @@ def _variance(sources: Sequence[Source], policy: Policy) -> Source:
     return _averaged(sources)
 
 
+def _known(sources: Sequence[Source]) -> float:
+    """Degrees of freedom of all sources together."""
+    return math.fsum(freedom for _, freedom in sources)
+
+
 def _averaged(sources: Sequence[Source]) -> Source:
     """Mean of variances, weighted by their degrees of freedom, and the sum of these."""
-    total = math.fsum(freedom for _, freedom in sources)
+    total = _known(sources)
     squares = math.fsum(variance * freedom for variance, freedom in sources)
     return squares / total, max(1.0, total)
 
@@ -339,6 +372,37 @@ def noise_of_baseline(
     samples = in_time_order(counted(metric.launches))
     runs = [sample.run for sample in samples]
     return noise_of(values_of(samples), runs, policy, elsewhere, prior, shared)
+
+
+def noise_of_machines(
+    metric: MetricBaseline,
+    policy: Policy,
+    launches: MachinesLaunches,
+    between: Spread | None = None,
+    within: Spread | None = None,
+) -> Noise:
+    """The noise of machines that count once each, by the means of their launches.
+
+    A launch of now also varies as launches of its machine do.
+
+    Args:
+        between: what the store says of machines.
+        within: what it says of the launches of one machine.
+    """
+    noise = noise_of_baseline(metric, policy, prior=between, shared=1.0)
+    if policy.fixed_cv is not None:
+        return noise
+    sources = []
+    if launches.variation is not None:
+        sources.append(_capped(launches.variation))
+    if within is not None:
+        sources.append((within.cv**2, within.degrees_of_freedom))
+    elif _known(sources) < ESTABLISHED_DEGREES_OF_FREEDOM:
+        sources.append((policy.assumed_cv**2, float(PRIOR_LAUNCHES)))
+    variance, _ = _averaged(sources)
+    return dataclasses.replace(
+        noise, within=variance, in_means=launches.in_means
+    )
 
 
 def pooled_variation(

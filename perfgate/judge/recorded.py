@@ -423,8 +423,15 @@ class Comparison:
         return lines
 
     def _about_noise(self) -> str:
-        """How much launches vary, and from what that is known."""
+        """How much launches vary, or machines, and from what that is known."""
+        what, within = "Launches", ""
+        if self.baseline.counted_machines:
+            what = "Machines"
+        if self.noise.within:
+            variation = formatting.percent(math.sqrt(self.noise.within))
+            within = wording.NOISE_WITHIN.format(within=variation)
         fields = {
+            "what": what,
             "noise": formatting.percent(self.noise.sigma),
             "freedom": formatting.number(self.noise.degrees_of_freedom),
         }
@@ -435,7 +442,7 @@ class Comparison:
         elif not self.noise.established:
             fields["assumed"] = formatting.percent(self.policy.assumed_cv)
             template = wording.NOISE_ASSUMED
-        return template.format(**fields)
+        return template.format(**fields) + within
 
     def _about_repetitions(self) -> str:
         """That repetitions scatter by more than launches usually do."""

@@ -44,3 +44,13 @@ def shown_share(runs: Sequence[str]) -> float:
 def degrees_of_freedom(launches: int, sessions: int) -> float:
     """Of the variance between launches, when launches of one session share the machine's part."""
     return max(1.0, (launches + sessions) / 2 - 1)
+
+
+def mean_share(runs: Sequence[str]) -> float:
+    """Of the variance between launches, what the mean of these has.
+
+    Args:
+        runs: the run that each launch belongs to; at least one.
+    """
+    of_session = MACHINE_SHARE / effective_sessions(runs)
+    return of_session + (1 - MACHINE_SHARE) / len(runs)

@@ -47,13 +47,14 @@ EFFECT = (
     "Target effect {target}, minimum detectable effect {mde}; at most {alarms} of "
     "unchanged launches exceed the threshold."
 )
-NOISE = "Launches vary by {noise} (CV, {freedom} degrees of freedom, by these launches)."
+NOISE = "{what} vary by {noise} (CV, {freedom} degrees of freedom, by these launches)."
+NOISE_WITHIN = " Launches of one machine vary by {within}."
 NOISE_LEARNED = (
-    "Launches vary by {noise} (CV, {freedom} degrees of freedom; the store as a whole "
+    "{what} vary by {noise} (CV, {freedom} degrees of freedom; the store as a whole "
     "says {prior})."
 )
 NOISE_ASSUMED = (
-    "Launches vary by {noise} (CV, {freedom} degrees of freedom; {assumed} is assumed "
+    "{what} vary by {noise} (CV, {freedom} degrees of freedom; {assumed} is assumed "
     "until more are recorded)."
 )
 BELOW_FLOOR = "A loss of less than {floor} is never a regression."

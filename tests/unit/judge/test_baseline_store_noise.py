@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from perfgate.judge import noise_learning, noise_table
 from perfgate.judge.baseline_schema import Provenance, to_text
 from perfgate.judge.baseline_store import Store
+from perfgate.judge.noise import MachinesLaunches
 from perfgate.judge.noise_table import (
     BadNoiseTable,
     GroupNoise,
@@ -124,7 +126,10 @@ def test_a_broken_table_is_named_when_it_is_asked_for(folders):
 
 
 def test_machines_that_count_once_have_the_noise_between_machines(folders):
-    """It does not average out over the launches of a session."""
+    """It does not average out over the launches of a session; what they have of their own does.
+
+    The means of six launches have a sixth of the 1 % that launches vary by.
+    """
     noise_table.write(folders[0] / noise_table.FILE, table_of(0.01))
     store = Store(folders[0])
     store.write(store.path(m.THROUGHPUT, "h200x2"), recorded_file())
@@ -133,12 +138,16 @@ def test_machines_that_count_once_have_the_noise_between_machines(folders):
         found.metric, launches=found.metric.launches[:1]
     )
 
-    noise = type(found)(
-        found.path, {}, {}, machines, counted_machines=1, group=found.group
+    within = MachinesLaunches(variation=None, in_means=1 / 6)
+    noise = dataclasses.replace(
+        found, metric=machines, machines_launches=within
     ).noise(GPU_RATE)
 
     assert (0.1, 4.0) == (pytest.approx(noise.sigma), noise.degrees_of_freedom)
-    assert noise.error(1) == noise.error(3)
+    for launches in (1, 3):
+        of_now = 1 / 2 - 1 / 6 + 1 / 2 / launches
+        variance = 2 * 0.1**2 + of_now * 0.01**2
+        assert noise.error(launches) == pytest.approx(math.sqrt(variance))
 
 
 def recorded_on(machines):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import math
 
 import msgspec
 import pytest
@@ -92,6 +93,8 @@ def test_on_a_new_machine_each_recorded_one_counts_once():
 
     text = "3 machines, each counted once; gpu-new has too few launches of its own."
     assert text in render(equal)
+    assert "Machines vary by 1.5 % (CV, 6 degrees of freedom;" in render(equal)
+    assert "Launches of one machine vary by 0.19 %." in render(equal)
     assert Outcome.PASSED == equal.outcome
     assert 0.084 == pytest.approx(equal.threshold, abs=0.002)
     assert Outcome.NOT_EXCLUDED == on("gpu-new", 960.0, 960.0, 960.0).outcome
@@ -169,6 +172,47 @@ def test_one_own_launch_tells_less_than_machines_that_agree():
     assert (10, None) == (narrowed.counted_machines, narrowed.only_machine)
     # t(20; 0.999) x 2 % x sqrt(2/3 + 1) would be 9.2 %.
     assert bound(narrowed) < 0.03
+
+
+@pytest.mark.parametrize(
+    ("names", "in_means"),
+    [("aabbcc", 1 / 2), ("abcdef", 1.0), ("aaaaab", (1 / 5 + 1) / 2)],
+    ids=["two each", "one each", "uneven"],
+)
+def test_a_launch_of_now_varies_beside_its_machine(names, in_means):
+    """By what the means of the machines do not have of the launches' variation.
+
+    Launches vary by 2 %, which the store knows with 20 degrees of freedom.
+    """
+    recorded = m.recorded(m.THROUGHPUT, [1000.0] * 6, delta=None)
+    group = GroupNoise(
+        launches=Spread(cv=0.02, degrees_of_freedom=20.0),
+        machines=Spread(cv=0.03, degrees_of_freedom=1e6),
+        series=9,
+    )
+    machines = {}
+    for row, name in zip(recorded.metric.launches, names, strict=True):
+        machines[row.run] = name
+    baseline = narrow_to(
+        dataclasses.replace(recorded, machines=machines, group=group),
+        "new",
+        POLICY,
+    )
+    noise = dataclasses.replace(baseline.noise(POLICY), within=0.02**2)
+
+    for launches in (1, 3):
+        added = max(0.0, 1 / 2 + 1 / 2 / launches - in_means)
+        variance = 0.03**2 * (1 + 1 / len(set(names))) + 0.02**2 * added
+        assert noise.error(launches) == pytest.approx(math.sqrt(variance), 1e-4)
+
+
+def test_what_is_not_known_of_launches_is_assumed():
+    """1.1 %, with 4 degrees of freedom; where they vary by 0.2 % with 15, of which 5 count."""
+    known = narrow_to(fleet(), "gpu-new", POLICY).noise(POLICY)
+    unknown = narrow_to(fleet(1), "gpu-new", POLICY).noise(POLICY)
+
+    assert 0.002 == pytest.approx(math.sqrt(known.within), abs=0.0003)
+    assert 0.011 == pytest.approx(math.sqrt(unknown.within))
 
 
 def test_target_effect_is_the_owners_or_else_the_policys():
