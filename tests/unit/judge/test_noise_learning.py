@@ -55,6 +55,22 @@ def test_series_that_vary_alike_have_the_largest_weight(rng):
     assert 40.0 < spread.degrees_of_freedom <= noise_learning.WEIGHT_LIMITS[1]
 
 
+def test_one_wild_series_takes_the_weight(rng):
+    """It varies ten times as much as 19 others, which alone would have a weight of 40.
+
+    docs/error-rates.md says what that costs, and what it would cost to leave it out.
+    """
+    variances = 0.0024**2 * rng.chisquare(2, 20) / 2
+
+    alike = noise_learning.fit(variances, [2] * 20).spread
+    variances[0] = 0.024**2
+    uneven = noise_learning.fit(variances, [2] * 20).spread
+
+    assert alike.degrees_of_freedom > 10
+    assert uneven.degrees_of_freedom < 5
+    assert uneven.cv == pytest.approx(0.0024, rel=0.4)
+
+
 def test_the_weight_is_no_more_than_was_measured(rng):
     """Two series of five launches have eight degrees of freedom together."""
     spread = noise_learning.fit([1e-4, 1e-4], [4, 4]).spread
