@@ -1,5 +1,6 @@
 """Published figures: those of the source, judged as wide limits only where they apply."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -15,10 +16,17 @@ from perfgate.judge.verdict import Outcome
 from perfgate.load.metrics import METRICS
 from perfgate.load.workload import Workload
 from perfgate.report.verdict_text import render
+from tests.perf.test_batch_sweep import growth
+from tests.perf.test_memory import weights
+from tests.perf.test_request_rates import each_rate
+from tests.perf.test_routing import near_uniform
+from tests.perf.test_single_stream import model_over_reference
 from tests.support import builders as m
 from tests.support.baseline_files import figure
+from tests.support.studies import SHIPPED, study_of
 
 ROOT = Path(__file__).resolve().parents[3] / "baselines" / "published"
+SHAREGPT = [f"sharegpt-rate-{rate}" for rate in (1, 2, 4, 8)]
 MOE, DENSE = "vllm-mixtral-8x7b-tp2", "vllm-llama-3.1-8b-tp2"
 ONE = "vllm-llama-3.1-8b-tp1"
 
@@ -54,6 +62,14 @@ RATES = {
     f"h200x2/{MOE}/rate-1": (1033, 2762, 8.12, 112.5),
     f"h200x2/{MOE}/rate-4": (1677, 1808, 13.19, 417.1),
 }
+# The same gaps, of the loads that the study sends at these rates; and the growth over
+# its batch of 1.
+SENT_AT_RATES = {
+    f"h200x2/{MOE}/{data_set}-rate-{rate}/itl_median_ms": value
+    for data_set in ("sharegpt", "synthetic")
+    for rate, value in ((1, 8.12), (4, 13.19))
+}
+SENT_GROWTH = f"h100x2/{DENSE}/batch-32--over--single-stream/itl_median_ms"
 SPEED_UP = {"h100x2": 1.002, "a100x2": 0.999, "h200x2": 0.997}
 
 
@@ -89,6 +105,7 @@ def source():
             f"{place}/{name}": value
             for name, value in zip(names, row, strict=True)
         }
+    numbers |= SENT_AT_RATES | {SENT_GROWTH: 1.21}
     for label, value in SPEED_UP.items():
         numbers |= {
             f"{label}/{DENSE}--over--{ONE}/burst-100/{name}": value
@@ -181,6 +198,8 @@ def test_figures_that_hold_are_of_the_load_that_is_sent():
         f"{rates}4/output_throughput",
         f"{growth}/itl_median_ms",
         f"{growth}/tpot_median_ms",
+        SENT_GROWTH,
+        *SENT_AT_RATES,
     }
     for name in ("e2el_median_ms", "itl_median_ms", "tpot_median_ms"):
         expected.add(f"h200x2/{MOE}--over--{DENSE}/single-stream/{name}")
@@ -188,6 +207,46 @@ def test_figures_that_hold_are_of_the_load_that_is_sent():
     assert expected == {
         key for key, (figure, _) in stored().items() if figure.holds
     }
+
+
+def guarded(study, label, *questions):
+    """Judged cases of these questions that meet a figure that holds, by their figures' keys."""
+    store = Store(ROOT.parent)
+    found = set()
+    for question in questions:
+        for case in question(study):
+            met = store.published(case, label)
+            if case.gate == "hard" and met is not None and met.figure.holds:
+                place = store.published_path(case, label).relative_to(ROOT)
+                found.add(f"{place.with_suffix('')}/{case.metric}")
+    return found
+
+
+@pytest.mark.parametrize("data_set", ["sharegpt", "synthetic"])
+def test_the_range_of_the_itl_guards_the_rates_that_are_sent(data_set):
+    """At 1 and at 4 requests a second, under the name of either data set."""
+    study = study_of("h200", "vllm")
+    if data_set == "sharegpt":
+        rates = (SHIPPED.workloads["gpu"][name] for name in SHAREGPT)
+        study = dataclasses.replace(study, rates=tuple(rates))
+
+    expected = {
+        f"h200x2/{MOE}/{data_set}-rate-{rate}/itl_median_ms" for rate in (1, 4)
+    }
+    assert expected == guarded(study, "h200x2", each_rate)
+
+
+def test_what_holds_guards_the_questions_of_the_study():
+    """The growth over a batch, the ratio of single streams, weights and routing."""
+    sparse, dense = study_of("h200", "vllm"), study_of("h100", "vllm")
+
+    assert {
+        f"h200x2/{MOE}--over--{DENSE}/single-stream/itl_median_ms",
+        f"h200x2/{MOE}/launch/weights_over_arithmetic",
+        f"h200x2/{MOE}-routing/routing/routing_max_over_mean",
+        f"h200x2/{MOE}-routing/routing/routing_min_over_mean",
+    } == guarded(sparse, "h200x2", model_over_reference, weights, near_uniform)
+    assert {SENT_GROWTH} == guarded(dense, "h100x2", growth)
 
 
 @pytest.fixture
