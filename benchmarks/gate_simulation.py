@@ -178,7 +178,7 @@ def _rates(
 def pairs_table(
     rng: np.random.Generator, scale: float, settings: Sequence[Setting]
 ) -> list[str]:
-    """Three pairs of base and candidate, in %: failed, and passed without excluding a loss."""
+    """Three pairs of base and candidate, in %: failed, and left a loss open."""
     lines = header("noise", "target effect", "")
     subject = subject_of("output_throughput")
     machines = [

@@ -18,7 +18,7 @@ class PairRates:
 
     Attributes:
         red: REGRESSED.
-        not_excluded: passed, without excluding a loss of the target effect.
+        not_excluded: left a loss of the target effect open.
         again: measured by three more pairs.
     """
 
@@ -63,6 +63,5 @@ def pair_rates(
         decision, is_repeated = judged(subject, row, target_effect)
         again += is_repeated
         red += decision.outcome is Outcome.REGRESSED
-        is_passed = decision.outcome is Outcome.PASSED
-        not_excluded += is_passed and bool(decision.report_only_reason)
+        not_excluded += decision.outcome is Outcome.NOT_EXCLUDED
     return PairRates(red / trials, not_excluded / trials, again / trials)

@@ -95,27 +95,21 @@ def judge_candidate(
     candidate, base = reader.observe(case.candidate), reader.observe(case.base)
     metric = _directed(case, candidate, base, target_effect)
     decision = _judge_builds(case, candidate, base, target_effect, metric)
-    if decision.report_only_reason and decision.outcome is Outcome.PASSED:
-        decision = _not_excluded(decision)
+    if decision.outcome is Outcome.NOT_EXCLUDED and decision.gate == "hard":
+        decision = _worth_more_pairs(decision)
     if not case.is_ratio:
         return decision
     moved = ratio.moved_side(candidate.sides, base.sides)
     return msgspec.structs.replace(decision, moved=moved)
 
 
-def _not_excluded(decision: Decision) -> Decision:
-    """A pass that leaves a loss of the target size possible; worth more pairs, once."""
+def _worth_more_pairs(decision: Decision) -> Decision:
+    """What leaves a loss of the target size possible is worth more pairs, once."""
     needs_launches = 0
     if decision.launches == PAIRS:
         needs_launches = PAIRS
     return msgspec.structs.replace(
-        decision,
-        outcome=Outcome.NOT_EXCLUDED,
-        gate="hard",
-        report_only_reason="",
-        details=(*decision.details, wording.PAIRS_LEAVE_LOSS),
-        advice=wording.MORE_PAIRS,
-        needs_launches=needs_launches,
+        decision, advice=wording.MORE_PAIRS, needs_launches=needs_launches
     )
 
 
@@ -360,14 +354,15 @@ class _JudgedPairs:
             return Outcome.REGRESSED if loss > error else Outcome.INCONCLUSIVE
         if loss < -max(self.threshold, error):
             return Outcome.IMPROVED
+        if loss + error > max(self.target, self.floor):
+            return Outcome.NOT_EXCLUDED
         return Outcome.PASSED
 
     def decision(self, details: Sequence[str]) -> Decision:
-        outcome, gate, reason = self.outcome(), self.case.gate, ""
-        is_excluded = self.loss + self.error <= max(self.target, self.floor)
+        outcome, gate = self.outcome(), self.case.gate
         lines = [*details, *self._details()]
-        if outcome is Outcome.PASSED and gate == "hard" and not is_excluded:
-            gate, reason = "report", wording.PAIRED_NOT_EXCLUDED
+        if outcome is Outcome.NOT_EXCLUDED:
+            lines.append(wording.PAIRS_LEAVE_LOSS)
         elif outcome is Outcome.PASSED:
             lines += self._small_loss()
         is_in_doubt = self.loss > self.allowed
@@ -392,7 +387,6 @@ class _JudgedPairs:
             allowed=fraction_of(self.allowed, self.higher),
             target_effect=self.target_effect,
             launches=len(self.pairs),
-            report_only_reason=reason,
             summary=self._summary(base, new),
             details=tuple(lines),
             advice=wording.PAIRED_ADVICE[outcome],

@@ -85,6 +85,7 @@ KNOWN_GONE = (
 
 # Why a case is report-only.
 SET_IN_BASELINE = "set in the baseline"
+FAMILY_NOT_JUDGED = "the family {family} is not judged on {label}"
 
 # No comparison.
 NO_BASELINE = "no baseline is recorded on {label}"
@@ -223,10 +224,6 @@ PAIRED_LOST = "Not counted: {reasons}."
 PAIRED_SMALL_LOSS = (
     "The loss is at least {loss}, below the target effect: set a smaller one with "
     "--target-effect."
-)
-PAIRED_NOT_EXCLUDED = (
-    "the pairs do not exclude a loss of the target size: launch more pairs "
-    "(--launches), or set a larger target effect (--target-effect)"
 )
 
 # Candidate against base build, both alive and asked in turns.
@@ -367,6 +364,10 @@ PAIRED_ADVICE = {
     Outcome.REGRESSED: (
         "Find what the candidate changed for this load; the logs of both builds are in "
         "the run."
+    ),
+    Outcome.NOT_EXCLUDED: (
+        "Launch more pairs (--launches), or set a larger target effect "
+        "(--target-effect)."
     ),
     Outcome.INCONCLUSIVE: (
         "The pairs contradict each other: find what else ran on the machine, then "
