@@ -38,7 +38,7 @@ from perfgate.judge.observation import Observation
 from perfgate.judge.policy import Policy
 from perfgate.judge.recorded import Comparison
 from perfgate.judge.verdict import Decision, Outcome
-from perfgate.load.metrics import METRICS, Metric, is_exact
+from perfgate.load.metrics import METRICS, Metric, family_of, is_exact
 from perfgate.results.facts import SETTINGS
 from perfgate.results.verdict import unit_of
 
@@ -291,6 +291,17 @@ class MeasuredCase:
             differences.append(wording.DOES_NOT_HOLD)
         return differences
 
+    def report_only_reason(self, comparison: Comparison) -> str:
+        """Why a case that the study judges is report-only here; "" where it is judged."""
+        if self.case.gate != "hard":
+            return ""
+        if self.policy.gate == "hard":
+            return comparison.report_only_reason
+        return wording.FAMILY_NOT_JUDGED.format(
+            family=family_of(self.case.metric),
+            label=self.observation.hardware_label,
+        )
+
     def against_recorded(
         self, baseline: Recorded, today: datetime.date | None
     ) -> Decision:
@@ -314,9 +325,7 @@ class MeasuredCase:
             self.case, self.observation, baseline, noise, self.policy
         )
         judgement = comparison.judgement(today)
-        outcome, reason = judgement.outcome, ""
-        if self.gate == "hard":
-            reason = comparison.report_only_reason
+        outcome = judgement.outcome
         needs_launches = self.escalation(
             gate, comparison.needs_launches(outcome)
         )
@@ -340,7 +349,7 @@ class MeasuredCase:
             moved=ratio.moved_side(
                 self.observation.sides, comparison.recorded_sides
             ),
-            report_only_reason=reason,
+            report_only_reason=self.report_only_reason(comparison),
             needs_launches=needs_launches,
         )
 

@@ -67,7 +67,8 @@ class Metric(
     """A figure's name, unit, direction, definition and family.
 
     Attributes:
-        family: one of `FAMILIES`; "custom" is judged like a throughput.
+        family: one of `FAMILIES`; "custom" is judged like a throughput on GPUs, and
+            report-only on a CPU.
         portable: a server on the CPU has the same value on every processor, so that one
             baseline counts for all of them.
     """

@@ -327,11 +327,23 @@ def test_message_says_tried_seen_do():
     assert "--only 'vllm-mixtral-8x7b-tp2/closed-c32/output_throughput'" in do
 
 
-@pytest.mark.parametrize("how", ["case", "baseline", "platform", "tail"])
-def test_report_only(how):
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ("case", ""),
+        ("baseline", "set in the baseline"),
+        (
+            "platform",
+            "the family e2el_tail is not judged on cpu-some-cpu-avx2-x2",
+        ),
+        ("tail", "the family tail is not judged on h200x2"),
+    ],
+)
+def test_report_only(how, why):
     """A case, its baseline, the platform or the metric can each make a verdict report-only.
 
-    The platform: percentiles on the CPU. The metric: p99.
+    The platform: percentiles on the CPU. The metric: p99. The verdict says why it does
+    not judge what was asked of it.
     """
     cpu = Case(
         experiment="E1",
@@ -348,10 +360,11 @@ def test_report_only(how):
     if how in ("platform", "tail"):
         worse = 2000.0
     result = verdict(case, [worse], m.recorded(case, STEADY, **more))
-    assert ("report", Outcome.REGRESSED, 0) == (
+    assert ("report", Outcome.REGRESSED, 0, why) == (
         result.gate,
         result.outcome,
         result.needs_launches,
+        result.report_only_reason,
     )
 
 
