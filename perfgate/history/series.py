@@ -172,8 +172,8 @@ def change_points(values: Sequence[float]) -> list[ChangePoint]:
             tried="looking for change points",
             seen=f"Apache Otava cannot be imported ({error})",
             remedy=(
-                "`pip install -e '.[history]'` in the project; without it only the values "
-                "are shown"
+                "`pip install 'perfgate[history]'`; without it only the values are "
+                "shown"
             ),
         ) from error
     if len(values) < MIN_RUNS:

@@ -1,6 +1,8 @@
 """History series: one hardware for each case; level shifts that the gate cannot detect."""
 
 import random
+import sys
+import types
 
 import msgspec
 import pytest
@@ -109,6 +111,30 @@ def test_otava_is_silent_without_a_step():
     assert [] == change_points([1000.0, 500.0, 1000.0, 500.0, 1000.0])
 
 
+def test_what_otava_finds_is_read(monkeypatch):
+    """A stand-in for it: lists, at most one in a thousand by chance, and 0.5 % at least."""
+    asked = []
+
+    def find(values, max_pvalue, min_magnitude):
+        asked.append((values, max_pvalue, min_magnitude))
+        stats = types.SimpleNamespace(
+            pvalue=0.0004, forward_rel_change=lambda: -0.03
+        )
+        return [types.SimpleNamespace(index=4, stats=stats)], None
+
+    analysis = types.ModuleType("otava.analysis")
+    analysis.compute_change_points = find
+    monkeypatch.setitem(sys.modules, "otava", types.ModuleType("otava"))
+    monkeypatch.setitem(sys.modules, "otava.analysis", analysis)
+    values = (10.0, 10.0, 10.0, 10.0, 9.7, 9.7)
+
+    assert [ChangePoint(index=4, change=-0.03, p_value=0.0004)] == (
+        change_points(values)
+    )
+    assert [] == change_points(values[:5])
+    assert [(list(values), 0.001, 0.005)] == asked
+
+
 def test_without_otava_the_remedy_is_format_series(monkeypatch):
     """Where Otava is not installed the error says how to get it."""
 
@@ -116,5 +142,7 @@ def test_without_otava_the_remedy_is_format_series(monkeypatch):
         raise ImportError(f"No module named {name!r}")
 
     monkeypatch.setattr(history.importlib, "import_module", missing)
-    with pytest.raises(HistoryError, match=r"pip install -e .\.\[history\]"):
+    with pytest.raises(
+        HistoryError, match=r"pip install 'perfgate\[history\]'"
+    ):
         change_points([1.0] * 10)
