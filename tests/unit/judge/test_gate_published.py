@@ -249,6 +249,40 @@ def test_what_holds_guards_the_questions_of_the_study():
     assert {SENT_GROWTH} == guarded(dense, "h100x2", growth)
 
 
+@pytest.mark.parametrize(
+    ("question", "label", "metric", "worse"),
+    [
+        (each_rate, "h200x2", "itl_median_ms", 1.26),
+        (growth, "h100x2", "itl_median_ms", 1.16),
+        (model_over_reference, "h200x2", "itl_median_ms", 1.16),
+        (weights, "h200x2", "weights_over_arithmetic", 1.04),
+        (weights, "h200x2", "weights_over_arithmetic", 0.96),
+        (near_uniform, "h200x2", "routing_max_over_mean", 1.16),
+        (near_uniform, "h200x2", "routing_min_over_mean", 0.84),
+    ],
+)
+def test_a_value_beyond_a_published_guard_is_red(
+    question, label, metric, worse
+):
+    """25 % of an ITL, 15 % of a ratio or an even share, 3 % of the weights."""
+    store = Store(ROOT.parent)
+    outcomes = set()
+    for case in question(study_of(label.partition("x")[0], "vllm")):
+        met = store.published(case, label)
+        if case.metric != metric or met is None or not met.figure.holds:
+            continue
+        met = dataclasses.replace(met, identity={"weights": "auto"})
+        for factor in (1.0, worse):
+            value = met.figure.value * factor
+            verdict = judge(case, m.seen(case, value, value, value), met)
+            outcomes.add((factor, verdict.outcome, verdict.gate))
+
+    assert {
+        (1.0, Outcome.PASSED, "hard"),
+        (worse, Outcome.REGRESSED, "hard"),
+    } == outcomes
+
+
 @pytest.fixture
 def store(tmp_path):
     """The published figures alone: recorded launches would replace them."""
