@@ -361,6 +361,10 @@ class Comparison:
         )
         if judgement.outcome is Outcome.REGRESSED and self.mixed is not None:
             text += f"; {self.mixed.sentence(self.higher)}"
+        if known is not None and self._plain_outcome() is Outcome.REGRESSED:
+            return wording.with_known(
+                text, "loss", known.worse_by, known.until, judgement.objection
+            )
         return text
 
     def details(self, judgement: Judgement) -> list[str]:

@@ -112,7 +112,7 @@ def _judged(
     metric: MetricBaseline,
     today: datetime.date | None,
 ) -> Shift:
-    outcome = _outcome(furthest, metric.known, today)
+    outcome, objection = _outcome(furthest, metric.known, today)
     advice = ""
     if outcome is Outcome.INVALID:
         template, advice = wording.SHIFT_GONE, wording.ACCEPT_SHIFT_ANEW
@@ -123,22 +123,29 @@ def _judged(
         distance=formatting.percent(furthest.distance),
         threshold=formatting.percent(furthest.threshold),
     )
-    known = _known_details(metric.known)
-    return Shift(outcome, furthest, summary, (*details, *known), advice)
+    known = metric.known
+    if known is not None and outcome is not Outcome.INVALID:
+        summary = wording.with_known(
+            summary, "shift", known.worse_by, known.until, objection
+        )
+    details = (*details, *_known_details(known))
+    return Shift(outcome, furthest, summary, details, advice)
 
 
 def _outcome(
     furthest: Drift, known: Known | None, today: datetime.date | None
-) -> Outcome:
+) -> tuple[Outcome, str]:
+    """The outcome, and why the accepted shift does not excuse this one."""
     is_beyond = furthest.distance > furthest.threshold
     if known is None:
-        return Outcome.REGRESSED if is_beyond else Outcome.PASSED
+        return Outcome.REGRESSED if is_beyond else Outcome.PASSED, ""
     if not is_beyond:
-        return Outcome.INVALID
-    is_larger = furthest.distance > known.worse_by + furthest.threshold
-    if is_larger or known.is_over(today):
-        return Outcome.REGRESSED
-    return Outcome.PASSED
+        return Outcome.INVALID, ""
+    if known.is_over(today):
+        return Outcome.REGRESSED, wording.KNOWN_EXPIRED
+    if furthest.distance > known.worse_by + furthest.threshold:
+        return Outcome.REGRESSED, wording.SHIFT_LARGER
+    return Outcome.PASSED, ""
 
 
 def _aggregate_details(furthest: Drift) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from perfgate.formatting import signed_percent
+from perfgate.formatting import percent, signed_percent
 from perfgate.judge.noise import fraction_of
 from perfgate.results.verdict import Outcome
 
@@ -78,6 +78,10 @@ KNOWN = "A loss of {worse_by} is accepted until {until}: {reason}."
 KNOWN_EXPIRED = "That day has passed."
 KNOWN_OTHER_WAY = "The value now moved the other way."
 KNOWN_WORSE = "The loss is now larger than the accepted one."
+KNOWN_EXCUSES = "{summary}; a {what} of {worse_by} is accepted until {until}"
+KNOWN_DOES_NOT = (
+    "{summary}; a {what} of {worse_by} was accepted until {until}: {objection}"
+)
 KNOWN_GONE = (
     "{change} vs the baseline {baseline}; the accepted loss of {worse_by} is gone, so "
     "the entry in the baseline is out of date"
@@ -166,6 +170,7 @@ REPEAT_ASSUMED = (
     "repeat distance of {repeat}, plus 1 %. `--launches 2` and accept record it."
 )
 SHIFT_KNOWN = "A shift of {worse_by} is accepted until {until}: {reason}."
+SHIFT_LARGER = "The shift is now larger than the accepted one."
 SHIFT_GONE = (
     "layer {layer}: {distance} of the choices go to other experts than in the baseline, "
     "threshold {threshold}; the accepted shift is gone, so the entry in the baseline is "
@@ -527,6 +532,27 @@ CEILING_HIDDEN = (
 )
 CEILING_OF_FLOOR = "A loss of less than {floor} never counts, so the ceiling is {ceiling} here."
 CEILING_RAISED = "A ceiling below the target effect counts as {ceiling}."
+
+
+def with_known(
+    summary: str, what: str, worse_by: float, until: str, objection: str
+) -> str:
+    """A summary, and whether what was accepted until a day excuses the run.
+
+    Args:
+        what: "loss" or "shift".
+        objection: the sentence that says why it does not; "" where it does.
+    """
+    template = KNOWN_EXCUSES
+    if objection:
+        template = KNOWN_DOES_NOT
+    return template.format(
+        summary=summary,
+        what=what,
+        worse_by=percent(worse_by),
+        until=until,
+        objection=objection[:1].lower() + objection[1:].removesuffix("."),
+    )
 
 
 def in_store(advice: str, words: str) -> str:

@@ -103,15 +103,26 @@ def _outcomes_in_words(rows: Sequence[Verdict]) -> list[str]:
             counted.append((numbers[outcome], words))
     passed = sum(numbers[outcome] for outcome in GREEN)
     if passed:
-        words = "passed"
-        if numbers[Outcome.IMPROVED]:
-            words += f" ({numbers[Outcome.IMPROVED]} of them improved)"
-        counted.append((passed, words))
+        counted.append((passed, f"passed{_of_those_that_passed(rows)}"))
     parts = [f"{number} {words}" for number, words in counted]
     if counted:
         number, words = counted[0]
         parts[0] = f"{number} of {len(rows)} rows {words}"
     return parts
+
+
+def _of_those_that_passed(rows: Sequence[Verdict]) -> str:
+    """How many of them improved, or have a loss that is accepted; "" where none."""
+    improved = sum(row.outcome is Outcome.IMPROVED for row in rows)
+    accepted = sum(row.has_accepted_loss for row in rows)
+    parts = []
+    if improved:
+        parts.append(f"{improved} of them improved")
+    if accepted:
+        parts.append(f"{accepted} of them with an accepted loss")
+    if not parts:
+        return ""
+    return f" ({', '.join(parts)})"
 
 
 def _words(outcome: Outcome, rows: Sequence[Verdict]) -> str:

@@ -144,6 +144,14 @@ class Verdict(
         return self.allowed
 
     @property
+    def has_accepted_loss(self) -> bool:
+        """Whether it passed beyond its limit: by a loss that is accepted until a day."""
+        if self.outcome is not Outcome.PASSED or self.reference != "recorded":
+            return False
+        share = self.share_of_limit
+        return share is not None and share > 1
+
+    @property
     def share_of_limit(self) -> float | None:
         """The loss over its limit, negative if better; None where one is unknown."""
         if self.worse_by is None or not self.limit:

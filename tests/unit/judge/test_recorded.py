@@ -180,6 +180,40 @@ def test_an_accepted_loss_excuses_no_other(value, today, outcome):
 
 
 @pytest.mark.parametrize(
+    ("value", "today", "end"),
+    [
+        (90.0, TODAY, "; a loss of 10.0 % is accepted until 2026-07-01"),
+        (
+            70.0,
+            TODAY,
+            "; a loss of 10.0 % was accepted until 2026-07-01: the loss is now larger than "
+            "the accepted one",
+        ),
+        (
+            90.0,
+            datetime.date(2026, 7, 2),
+            "; a loss of 10.0 % was accepted until 2026-07-01: that day has passed",
+        ),
+    ],
+    ids=["as-accepted", "worse", "expired"],
+)
+def test_the_summary_says_what_an_accepted_loss_decided(value, today, end):
+    """Else a loss passed beyond its threshold, or was red from one day to the next, unsaid."""
+    judged = compared(value, value, value, known=KNOWN)
+
+    assert judged.summary(judged.judgement(today), "tok/s").endswith(end)
+
+
+def test_an_accepted_loss_is_not_named_where_it_decided_nothing():
+    """A loss within the threshold passes by itself."""
+    judged = compared(96.0, 96.0, 96.0, known=KNOWN, sigma=0.05)
+
+    summary = judged.summary(judged.judgement(TODAY), "tok/s")
+
+    assert "accepted" not in summary
+
+
+@pytest.mark.parametrize(
     ("values", "launches"),
     [((100.0,), 0), ((90.0,), 2), ((90.0, 90.0, 90.0), 0)],
 )

@@ -264,10 +264,8 @@ def test_known_change_passes_until_its_day(store):
         ),
     )
 
-    outcomes = [
-        judge_case(
-            changed, SHARES, store, datetime.date(2026, month, 15)
-        ).outcome
+    verdicts = [
+        judge_case(changed, SHARES, store, datetime.date(2026, month, 15))
         for month in (6, 7)
     ]
     smaller = msgspec.structs.replace(known, worse_by=0.03)
@@ -280,7 +278,15 @@ def test_known_change_passes_until_its_day(store):
     )
     day = datetime.date(2026, 6, 15)
 
-    assert [Outcome.PASSED, Outcome.REGRESSED] == outcomes
+    assert [Outcome.PASSED, Outcome.REGRESSED] == [
+        row.outcome for row in verdicts
+    ]
+    shift = "; a shift of 20.0 % "
+    assert [True, False] == [row.has_accepted_loss for row in verdicts]
+    assert verdicts[0].summary.endswith(f"{shift}is accepted until 2026-06-30")
+    assert verdicts[1].summary.endswith(
+        f"{shift}was accepted until 2026-06-30: that day has passed"
+    )
     # 20 % are more than the 3 % that were accepted, and none are less.
     assert Outcome.REGRESSED == judge_case(changed, SHARES, store, day).outcome
     gone = judge_case(

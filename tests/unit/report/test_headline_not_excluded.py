@@ -94,6 +94,21 @@ def test_failures_come_first_in_the_sentence():
     )
 
 
+def test_a_row_that_passed_by_an_accepted_loss_is_counted():
+    """A row 20 % slower with 5 % allowed was one of those that passed, and no word of it."""
+    results = judged("PASSED", "IMPROVED", "PASSED")
+    *others, row = results.verdicts
+    lost = msgspec.structs.replace(
+        row, reference="recorded", worse_by=0.2, allowed=0.05
+    )
+    results = msgspec.structs.replace(results, verdicts=[*others, lost])
+
+    assert (
+        "Green: 3 of 3 rows passed (1 of them improved, 1 of them with an accepted loss)"
+        == verdict_sentence(results)
+    )
+
+
 def run_of(number, version):
     """A run of this version of vLLM."""
     results = m.run(
