@@ -308,6 +308,7 @@ def test_a_ratio_whose_side_gained_passes_where_the_noise_is_small():
         (94.0, 102.0, 103.0),
         (60.0, 166.0),
         (97.0, 103.0),
+        (60.0, 210.0),
     ],
     ids=[
         "unchanged on average",
@@ -315,6 +316,7 @@ def test_a_ratio_whose_side_gained_passes_where_the_noise_is_small():
         "a little apart",
         "two of them",
         "two a little apart",
+        "two gained on average",
     ],
 )
 def test_launches_that_contradict_each_other_exclude_no_loss(values):
