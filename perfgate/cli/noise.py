@@ -65,13 +65,23 @@ def _refuse_empty(table: NoiseTable, root: Path) -> None:
     Raises:
         BadNoiseTable: nothing was learned.
     """
-    from perfgate.judge.noise_table import FILE, BadNoiseTable
+    from perfgate.judge.noise_table import (
+        FEWEST_DEGREES_OF_FREEDOM,
+        FEWEST_SERIES,
+        FILE,
+        BadNoiseTable,
+    )
 
     if not table.groups:
+        launches = FEWEST_SERIES + FEWEST_DEGREES_OF_FREEDOM
         raise BadNoiseTable(
             tried=f"learning how metrics vary from the baselines in {root}",
-            seen="no case has several recorded launches there",
-            remedy=f"accept runs first; without a {FILE} there the shipped table counts",
+            seen="too few launches are recorded there of each kind of metric",
+            remedy=(
+                f"accept runs until {FEWEST_SERIES} cases or machines of a kind have "
+                f"{launches} launches together; without a {FILE} there the shipped "
+                "table counts"
+            ),
         )
 
 

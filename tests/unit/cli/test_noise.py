@@ -111,8 +111,24 @@ def test_an_update_without_launches_writes_nothing(perfgate, tmp_path):
     done = perfgate("noise", "--baselines", str(tmp_path), "--update")
 
     assert 1 == done.exit_code
-    assert "no case has several recorded launches there" in done.output
+    assert "too few launches are recorded there" in done.output
     assert [] == list(tmp_path.iterdir())
+
+
+def test_launches_that_are_too_few_are_not_denied(perfgate, store):
+    """Of one case with three launches it had said that none has several."""
+    path = store.path(m.THROUGHPUT, "h200x2")
+    file = store.file(path)
+    metric = m.recorded(m.THROUGHPUT, [1000.0, 1010.0, 990.0]).metric
+    few = {"output_throughput": metric}
+    store.write(path, msgspec.structs.replace(file, metrics=few))
+
+    done = perfgate("noise", "--baselines", str(store.root), "--update")
+
+    assert 1 == done.exit_code
+    assert "too few launches are recorded there" in done.output
+    assert "until 2 cases or machines of a kind have 7 launches" in done.output
+    assert not (store.root / noise_table.FILE).exists()
 
 
 @pytest.mark.parametrize("update", [[], ["--update"]])
