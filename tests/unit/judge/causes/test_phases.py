@@ -1,5 +1,6 @@
 """Phases: parts of a loss, which add up to the whole."""
 
+import statistics
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,21 @@ def test_lost_graphs_cost_every_step():
     _, decode = row.shares
 
     assert decode.ms > 0.9 * (row.now_ms - row.before_ms)
+
+
+@pytest.mark.parametrize(
+    "name", ["h100x1-pairs/delay", "h200x1-planted/moe/01"]
+)
+def test_the_parts_are_of_what_the_client_waited(name):
+    """The mean latency of all repetitions that count."""
+    splits = splits_of(name)
+    results = load(RUNS / name)
+
+    for found in splits.values():
+        latencies = []
+        for row in results.measurements:
+            if (row.server, row.workload) == (found.server, found.load):
+                for repetition in row.repetitions:
+                    if not repetition.invalid:
+                        latencies.append(repetition.values["e2el_mean_ms"])
+        assert statistics.fmean(latencies) == pytest.approx(found.now_ms)
