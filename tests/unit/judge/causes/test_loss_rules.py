@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from perfgate.judge.causes.loss_rules import expert_path
 from tests.support.symptoms import closed, first, moved, named, server, step
 
 EXPERTS = server(
@@ -147,3 +148,13 @@ def test_a_dense_model_on_one_rank_is_no_control_for_several():
 
     assert "unknown" == named(sparse, FLAT)
     assert "expert-path" == named(sparse, FLAT, control)
+
+
+def test_a_server_whose_steps_are_as_before_lost_no_experts():
+    """Nor has a dense model any, whatever its steps lost."""
+    steady = server(step(1, 8.0, 8.0), first(30.0, 52.0), sparse=True)
+    dense = server(step(1, 8.0, 20.0))
+
+    assert None is expert_path(steady, [steady])
+    assert None is expert_path(dense, [dense])
+    assert "expert-path" == expert_path(EXPERTS, [EXPERTS]).cause
