@@ -9,6 +9,7 @@ from perfgate.judge import answer_shift
 from perfgate.judge.answer_shift import compare, distance
 from perfgate.judge.verdict import Outcome
 from perfgate.results.answer import Answer
+from perfgate.results.samples import Sample
 
 OTHERS = {"b": -1.1, "c": -2.0, "d": -3.0}
 
@@ -160,3 +161,20 @@ def test_answers_without_runners_up_are_compared_by_their_own_tokens():
         shift.outcome,
         shift.threshold,
     )
+
+
+def test_a_launch_without_answers_is_left_out():
+    """As another number of answers it would end the comparison of the others."""
+    samples = [
+        Sample(run="run-00", launch=0, value=0.0, answers=launch()),
+        Sample(run="run-00", launch=1, value=0.0),
+    ]
+
+    assert [launch()] == answer_shift.of_samples(samples)
+
+
+def test_the_share_that_may_be_is_that_of_one_answer():
+    """A launch with two of sixteen is above it."""
+    shift = compare([launch(answer("d"), answer("d"))], [launch()])
+
+    assert (1 / 16, 2 / 16) == (shift.allowed, shift.share)

@@ -104,3 +104,31 @@ def test_what_is_reported_is_not_judged(store):
 
     assert Outcome.NO_BASELINE == verdict.outcome
     assert coarse.MOST > 1
+
+
+@pytest.mark.parametrize(
+    ("case", "value", "numbers"),
+    [
+        (ITL, 60.0, (20.0, 2.0, 2.0, 1.0)),
+        (THROUGHPUT, 4.0, (10.0, -0.6, 0.6, 0.5)),
+    ],
+)
+def test_the_verdict_has_the_numbers_that_decided(store, case, value, numbers):
+    """The slowest launch; how much the value changed, lost, and may lose."""
+    known = store(case, [18.0, 20.0, 19.0], [10.0, 11.0, 12.0])
+
+    row = judge_case(run_of(case, value), case, known)
+
+    found = (row.baseline, row.change, row.worse_by, row.threshold)
+    assert numbers == pytest.approx(found)
+
+
+def test_a_processor_that_lacks_the_metric_tells_nothing(store):
+    """Its file has the load, and another metric of it alone."""
+    known = store(ITL, [18.0, 20.0, 19.0])
+    store(THROUGHPUT, [], [10.0, 11.0, 12.0])
+
+    assert (
+        Outcome.NO_BASELINE
+        == judge_case(run_of(ITL, 600.0), ITL, known).outcome
+    )

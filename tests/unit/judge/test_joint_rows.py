@@ -173,3 +173,16 @@ def _recorded_apart(folder):
             )
         )
     return runs.store_of(folder, *recorded)
+
+
+def test_the_sentence_says_of_how_many_loads_it_speaks(tmp_path):
+    """Of those that were recorded together; a new load is in no session."""
+    four = runs.run({m.DENSE: UNCHANGED}, day=1)
+    three = runs.run({m.DENSE: UNCHANGED[:3]}, day=2)
+    store = runs.store_of(
+        tmp_path, four, three, runs.run({m.DENSE: UNCHANGED[:3]}, day=3)
+    )
+
+    _, verdicts = runs.judged(runs.run({m.DENSE: [0.05] * 4}, day=4), store)
+
+    assert "the mean of 3 of 4 loads" in verdicts[0].summary

@@ -44,3 +44,10 @@ def test_the_sentence_says_that_one_launch_alone_matches():
         kinds = mixture(values, 100.0, THRESHOLD, True)
 
         assert "the other one matches it" in kinds.sentence(True)
+
+
+def test_the_loss_of_slow_launches_is_their_mean():
+    """Of the logarithms: of 60 and 80 tok/s that of 69.3."""
+    kinds = mixture((100.0, 60.0, 80.0), 100.0, THRESHOLD, True)
+
+    assert "2 of 3 launches are 30.7 % worse" in kinds.sentence(True)

@@ -155,3 +155,17 @@ def test_rows_that_noise_may_fail_are_counted():
     results = m.run({m.MOE_LOAD: {"output_throughput": [1.0]}}, cases)
 
     assert 2 == RunReader(results).observe(m.THROUGHPUT).judged_rows
+
+
+@pytest.mark.parametrize(("gap_ms", "ratio"), [(0.0, 0.0), (None, None)])
+def test_a_gap_of_nothing_is_no_gap_that_is_unknown(gap_ms, ratio):
+    """Tokens that came in one chunk have a median gap of zero, which has no logarithm."""
+    values = {"tpot_median_ms": [10.0]}
+    if gap_ms is not None:
+        values["itl_median_ms"] = [gap_ms]
+    case = msgspec.structs.replace(m.THROUGHPUT, metric="tpot_median_ms")
+
+    observation = RunReader(m.run({m.MOE_LOAD: values}, [case])).observe(case)
+
+    (decoding,) = observation.decoding
+    assert ratio == decoding.itl_over_tpot

@@ -6,6 +6,7 @@ import pytest
 from perfgate.judge.observation import RunReader
 from perfgate.judge.paired import judge_paired, judge_pairs
 from perfgate.judge.verdict import Outcome, is_red
+from perfgate.load.metrics import METRICS
 from perfgate.report.verdict_text import allowed, change, render
 from tests.support import builders as m
 
@@ -306,3 +307,17 @@ def test_message_has_interval_and_threshold():
         "90 % interval of the loss",
     ):
         assert part in message
+
+
+def test_either_direction_of_a_ratio_is_doubted_half_as_much():
+    """Where the direction was chosen by what was lost; a plain case has one direction."""
+    losses = (0.94, 0.96, 0.95)
+    pairs = [(1000.0, 1000.0 * factor) for factor in losses]
+    metric = METRICS["output_throughput"]
+
+    def level(case, metric):
+        return render(judge_pairs(case, pairs, "h200x2", metric=metric))
+
+    assert "95 % interval of the loss" in level(m.RATIO, metric)
+    assert "90 % interval of the loss" in level(m.RATIO, None)
+    assert "90 % interval of the loss" in level(m.THROUGHPUT, metric)

@@ -7,6 +7,7 @@ import statistics
 import msgspec
 import numpy as np
 import pytest
+from scipy import stats
 
 from perfgate.judge.gate import judge
 from perfgate.judge.observation import RunReader
@@ -161,3 +162,14 @@ def test_a_ratio_is_as_uncertain_as_both_of_its_loads():
 
     seen = RunReader(results).observe(m.RATIO)
     assert math.fsum(each) == pytest.approx(seen.repetition_variance)
+
+
+def test_launches_bound_the_variance_together():
+    """By chi-square with 2 x 1.48 degrees of freedom, of a deviation of 1.4826 x 0.1."""
+    launch = [math.exp(0.1 * step) for step in (-2, -1, 0, 1, 2)]
+    freedom = 2 * 0.37 * 4
+    bound = 0.14826**2 * freedom / stats.chi2.ppf(0.95, freedom)
+
+    found = launch_variance([launch, launch])
+
+    assert bound * variance_of_median(5) == pytest.approx(found)

@@ -147,3 +147,11 @@ def test_a_base_build_and_an_unknown_workload_are_left_out():
 def test_a_repetition_without_its_metric_has_no_cost(arrivals):
     """Nothing is made up."""
     assert repetition_trend.cost_of({}, arrivals) is None
+
+
+@pytest.mark.parametrize(("loads", "chance"), [(5, 1 / 243), (6, 1 / 729)])
+def test_the_chance_of_a_trend_is_that_of_the_order(loads, chance):
+    """The last of three repetitions is the slowest of each load, were their order random."""
+    (row,) = trend(*[(100.0, 97.0, 90.0)] * loads)
+
+    assert chance == pytest.approx(row.false_alarm_rate)

@@ -2,8 +2,10 @@
 
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 
+from perfgate.cases import Load
 from perfgate.judge import stalls
 from perfgate.judge.observation import RunReader
 from tests.support import builders as m
@@ -93,3 +95,28 @@ def test_cases_are_those_of_the_load_alone():
 
     assert ("a/batch-1/x",) == stalls.cases_of(verdicts, "a", "batch-1")
     assert ("a/batch-1/x", "a/batch-16/x") == stalls.cases_of(verdicts, "a")
+
+
+def test_base_builds_are_left_out():
+    """Of two builds that are launched in turn the candidate is judged."""
+    base = Load(server=m.MOE, workload=m.CLOSED).base.server
+    values = {"output_throughput": [100.0]}
+    run = m.run(
+        {
+            Load(server=server, workload=m.CLOSED): values
+            for server in (m.MOE, base)
+        },
+        [],
+    )
+    rows = []
+    for server in (m.MOE, base):
+        spoilt = repetitions(3, 3)
+        rows.append(m.measurement(0, *spoilt, server=server, workload=m.CLOSED))
+    run = msgspec.structs.replace(run, measurements=tuple(rows))
+
+    verdicts = list(stalls.check(RunReader(run), (), None))
+
+    assert [m.MOE.key] == list(stalls.repetitions_by_server(RunReader(run)))
+    assert [f"{m.MOE.key}, {m.CLOSED.name}"] == [
+        row.subject for row in verdicts
+    ]
