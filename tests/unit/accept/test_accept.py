@@ -645,3 +645,30 @@ def test_what_is_recorded_of_something_else_is_not_thrown_away_unasked(
             "hardware_name"
         ]
     )
+
+
+def test_a_run_names_the_metrics_that_were_accepted_of_it(saved, store):
+    """Each run its own, though one file has the launches of both."""
+    folders = [
+        saved(1, 1000.0, cases=(m.THROUGHPUT, m.ITL)),
+        saved(2, 1002.0, cases=(m.THROUGHPUT,)),
+    ]
+    taken(folders, store)
+
+    file = read_recorded(store.path(m.THROUGHPUT, "h200x2"))
+    metrics = [sorted(entry.metrics) for entry in file.provenance]
+    assert [["itl_median_ms", "output_throughput"], ["output_throughput"]] == (
+        metrics
+    )
+
+
+def test_a_run_that_was_accepted_proposes_nothing(saved, store):
+    """Its launches are in the baseline already."""
+    folder = saved(1, 1000.0)
+    taken([folder], store)
+
+    written = propose(
+        rundata.load(folder), store, folder / "proposed-baselines"
+    )
+
+    assert [] == written

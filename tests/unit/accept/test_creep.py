@@ -314,3 +314,15 @@ def test_a_case_that_is_only_reported_needs_no_reason(taken):
         metric = taken(day, 1000.0 * 0.995**day, report_only=True)
 
     assert 8 == len(metric.launches)
+
+
+def test_a_machine_that_was_not_measured_is_not_asked_about():
+    """What it lost stands in its own recorded launches; this run tells nothing of it."""
+    higher = ANCHORS | {"gpu-b": 1070.0}
+    recorded = with_metric(fleet(), anchor=1000.0, anchors=higher)
+
+    _, other = lost(recorded, "gpu-a", [980.0] * NEWEST)
+    _, own = lost(recorded, "gpu-b", [1000.0] * NEWEST)
+
+    assert "" == other
+    assert "on gpu-b" in own

@@ -89,3 +89,18 @@ def test_changed_routing_replaces_the_launches_of_every_machine():
 
     assert () == remaining
     assert ["replaces the recorded launches: the routing changed"] == notes
+
+
+@pytest.mark.parametrize(
+    ("value", "worse"), [(10.05, False), (10.3, True), (9.0, False)]
+)
+def test_a_longer_latency_is_worse(value, worse):
+    """Than 10 ms, with a target effect of 2 %."""
+    case = msgspec.structs.replace(m.THROUGHPUT, metric="itl_median_ms")
+    recorded = m.recorded(
+        case, [10.0 * factor for factor in m.QUIET], delta=None
+    )
+    observation = m.seen(case, value)
+    new = recorded.with_launches(observation.samples)
+
+    assert worse is is_worse(recorded, new, [observation], GPU_RATE)
