@@ -1,5 +1,6 @@
 """Measurement of a repetition: values, validity, requests, equivalent commands."""
 
+import dataclasses
 import tracemalloc
 
 import msgspec
@@ -9,11 +10,12 @@ from perfgate.load.measurement import (
     Target,
     compile_lines,
     measure,
+    request_row,
     vllm_bench_command,
 )
 from perfgate.load.repetition import Repetition
 from perfgate.load.workload import Synthetic, Workload
-from tests.support.builders import other_than_busy
+from tests.support.builders import MS, other_than_busy, transcript
 from tests.support.fake_launch import FakeEngine
 from tests.support.load_targets import SMALL, target_of
 
@@ -234,3 +236,27 @@ def test_a_log_is_read_line_by_line(tmp_path):
         tracemalloc.stop()
 
     assert most_bytes < log.stat().st_size / 4
+
+
+def test_a_request_is_stored_by_the_time_since_the_start():
+    """In milliseconds; of one that was never sent the time is not known."""
+    start_ns = 5000 * MS
+    row = transcript(sent_ms=5020, chunks_ms=[5030, 5045, 5065])
+    unsent = dataclasses.replace(row, sent_ns=None, error="no descriptor")
+
+    found = request_row(row, start_ns)
+
+    assert (20.0, 20.0, 10.0, 45.0, 3, (15.0, 20.0)) == (
+        found.scheduled_ms,
+        found.sent_ms,
+        found.ttft_ms,
+        found.e2el_ms,
+        found.output_tokens,
+        found.itl_ms,
+    )
+    failed = request_row(unsent, start_ns)
+    assert (None, None, None) == (
+        failed.sent_ms,
+        failed.ttft_ms,
+        failed.e2el_ms,
+    )

@@ -121,3 +121,34 @@ def test_tokens_that_come_in_one_chunk_have_no_error_of_their_gaps():
     merged = msgspec.structs.replace(row, requests=tuple(requests))
 
     assert not precision.is_known(CLOSED, [merged])
+
+
+def test_a_steady_load_has_ten_equal_parts():
+    """From the end of the first wave, at 100 ms, to the last sending, at 200 ms."""
+
+    def row(sent_ms, ttft_ms, gaps_ms):
+        return RequestRow(
+            scheduled_ms=sent_ms,
+            sent_ms=sent_ms,
+            ttft_ms=ttft_ms,
+            e2el_ms=ttft_ms + sum(gaps_ms),
+            output_tokens=len(gaps_ms) + 1,
+            itl_ms=tuple(gaps_ms),
+            error=None,
+        )
+
+    workload = msgspec.structs.replace(STEADY, max_concurrency=2)
+    rows = (
+        row(0.0, 20.0, [20.0] * 2),
+        row(0.0, 20.0, [20.0] * 4),
+        row(60.0, 42.0, [2.0] * 60),
+        row(200.0, 5.0, [2.0] * 3),
+    )
+    repetition = msgspec.structs.replace(m.repetition(0, 1.0), requests=rows)
+
+    parts = list(precision.parts_of(workload, repetition))
+
+    # The first chunk of the third request, at 102 ms, ends no gap.
+    assert [(2.0, 500.0)] * 10 == [
+        (part.itl_ms, part.tokens_per_s) for part in parts
+    ]

@@ -44,3 +44,26 @@ def test_a_read_takes_little_memory():
     )
 
     assert size / 10_000 < 250 + 21
+
+
+def test_the_kernels_times_count_where_it_told_them():
+    """On the client's clock: 1,000 ns less; the client's own time for the other read."""
+    log = ReadLog()
+    for client_ns, kernel_ns in ((60, 1050), (80, 0)):
+        log.body += b"x"
+        log.note(client_ns, kernel_ns)
+
+    used, ignored = log.reads(1000), log.reads()
+
+    assert ([50, 80], [60, 80]) == (list(used.at_ns), list(used.client_ns))
+    assert ([60, 80], []) == (list(ignored.at_ns), list(ignored.client_ns))
+
+
+def test_a_read_without_any_of_the_body_is_none():
+    """Headers, or the length of a chunk."""
+    log = ReadLog()
+    for data in (b"", b"a", b"", b"bc"):
+        log.body += data
+        log.note(len(log.body))
+
+    assert [(1, b"a"), (3, b"bc")] == list(log.reads())

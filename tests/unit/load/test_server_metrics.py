@@ -70,3 +70,13 @@ def test_no_server_is_an_error():
     """Nothing is made up where nothing answers."""
     with pytest.raises(ScrapeFailed, match="metrics"):
         scrape("http://127.0.0.1:9", timeout_s=2)
+
+
+def test_a_histogram_that_appears_under_load_has_its_mean():
+    """An engine shows it from the first request on: what stands there was added."""
+    after = {
+        "vllm:request_queue_time_seconds_sum": 0.5,
+        "vllm:request_queue_time_seconds_count": 20.0,
+    }
+
+    assert 25.0 == difference("vllm", {}, after)["queue_mean_ms"]

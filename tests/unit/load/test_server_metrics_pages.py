@@ -116,3 +116,19 @@ def test_what_is_no_page_of_metrics_is_told(answer, seen):
 def test_any_text_is_parsed(text):
     """Nothing that a page can hold raises."""
     assert all(map(math.isfinite, parse(text).values()))
+
+
+@pytest.mark.parametrize(
+    ("status", "is_sglang"),
+    [("404 Not Found", True), ("500 Internal Server Error", False)],
+)
+def test_a_page_that_is_not_there_names_the_option(status, is_sglang):
+    """SGLang has it by an option; an error of the server has another reason."""
+    answer = whole(b"no", status)
+    with (
+        serving(by_path({"/metrics": answer})) as server,
+        pytest.raises(ScrapeFailed) as refused,
+    ):
+        scrape(server.url)
+
+    assert is_sglang is ("--enable-metrics" in refused.value.remedy)

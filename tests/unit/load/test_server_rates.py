@@ -80,3 +80,12 @@ def test_drafts_that_never_hit_are_one_token_a_step():
 def test_a_load_without_answers_has_no_rate():
     """All of its requests failed."""
     assert {} == server_rates.values(DRAFTED, [], {})
+
+
+def test_as_many_accepted_tokens_as_answered_have_no_length():
+    """A counter that other requests moved, too: no step would be left."""
+    for accepted in (8.0, 9.0):
+        figures = server_rates.values(
+            DRAFTED, answered(), {"accepted_draft_tokens": accepted}
+        )
+        assert "acceptance_length" not in figures

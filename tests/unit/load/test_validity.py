@@ -355,3 +355,21 @@ def test_a_stall_among_waves_is_found():
     assert [1300] == [
         round(stall.length_ms) for stall in stalls(waves(stalled_at_ms=700))
     ]
+
+
+def test_a_stall_is_told_with_its_time_since_the_start():
+    """The clock of the recording begins at any time."""
+    rows = [
+        changed(
+            row,
+            sent_ns=row.sent_ns + 700 * MS,
+            chunk_ns=tuple(time_ns + 700 * MS for time_ns in row.chunk_ns),
+        )
+        for row in stalled(steady_streams(), 300.0, 400.0)
+    ]
+    whole = msgspec.structs.replace(recording(5000), start_ns=700 * MS)
+
+    (stall,) = find_stalls(rows, whole, CUDA)
+
+    # The first stream has a chunk at 300 ms, the second one at 301 + 400 ms.
+    assert (300.0, 401.0) == pytest.approx((stall.start_ms, stall.length_ms))

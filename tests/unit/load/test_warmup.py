@@ -1,5 +1,6 @@
 """Warm-up: it ends when the engine gets no faster, and reports why it failed."""
 
+import msgspec
 import pytest
 
 from perfgate.load import warmup
@@ -8,6 +9,7 @@ from perfgate.load.http import RequestRecord
 from perfgate.load.measurement import Target, measure
 from perfgate.load.reads import Reads
 from perfgate.load.warmup import WarmUpFailed, warm_up
+from tests.support.builders import recording, transcript
 from tests.support.fake_launch import FakeEngine
 from tests.support.load_targets import SMALL, target_of
 
@@ -91,3 +93,29 @@ def test_a_failed_warm_up_names_what_to_do(monkeypatch, error, status, remedy):
         warm_up(server, SMALL)
 
     assert remedy in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("pass_ms", "passes"),
+    [((100, 99, 98), 2), ((100, 100, 50), 2), ((100, 50, 25, 12), 3)],
+)
+def test_another_pass_is_sent_while_requests_get_faster(
+    monkeypatch, pass_ms, passes
+):
+    """Two at least, three at most."""
+    sent = []
+
+    def send(requests, _sending):
+        sent.append(pass_ms[len(sent)])
+        return msgspec.structs.replace(recording(), requests=tuple(requests))
+
+    monkeypatch.setattr(warmup, "send", send)
+    monkeypatch.setattr(
+        warmup, "read", lambda _: transcript(chunks_ms=sent[-1:])
+    )
+    server = Target(
+        url="http://x", served_model="m", vocab_size=1000, engine="vllm"
+    )
+    warm_up(server, SMALL)
+
+    assert passes == len(sent)
