@@ -84,3 +84,17 @@ def test_a_launch_that_is_measured_further_is_not_whole_meanwhile(tmp_path):
     assert not load(tmp_path).launches[0].measured
     recorder.add(LaunchEnd(MOE_CPU.key, 0))
     assert load(tmp_path).launches[0].measured
+
+
+def test_launches_are_numbered_by_server(tmp_path):
+    """Those of another server are none of its own."""
+    launches = (launched(0), launched(1), launched(0, DENSE_CPU))
+    recorder = Recorder(bare_run(launches=launches), tmp_path)
+
+    assert launches[:2] == recorder.launches_of(MOE_CPU.key)
+    assert launches[2:] == recorder.launches_of(DENSE_CPU.key)
+    assert (2, 1, 0) == (
+        recorder.next_index(MOE_CPU.key),
+        recorder.next_index(DENSE_CPU.key),
+        recorder.next_index("vllm other"),
+    )
