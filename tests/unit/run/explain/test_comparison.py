@@ -213,3 +213,19 @@ def test_communication_of_each_rank_in_their_order(tmp_path):
     assert (40.0, 30.0, 5.0) == phase.communication_us
     assert (0.04, 0.03, 0.005) == steps.rank_communication_ms
     assert (2, pytest.approx(0.035)) == steps.slow_rank
+
+
+def test_a_phase_that_one_side_lacks_is_not_compared():
+    """What remains is shown; the whole request where nothing does."""
+
+    def recorded(**phases):
+        return comparison.Recorded("kernel", 1, phases, ())
+
+    decode = recorded(decode=totals(10))
+    both = recorded(decode=totals(11), prefill=totals(900))
+
+    assert "decode" == comparison.lost_phase(decode, both, 128, 1)
+    assert "decode" == comparison.lost_phase(both, decode, 128, 1)
+    assert "request" == comparison.lost_phase(
+        decode, recorded(prefill=totals(900)), 128, 1
+    )
