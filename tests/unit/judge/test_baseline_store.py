@@ -141,3 +141,31 @@ def test_a_broken_file_fails_each_case_that_asks_it(tmp_path, damage):
     for _ in range(2):
         with pytest.raises(BaselineError, match="closed-c32"):
             store.find(m.THROUGHPUT, "h200x2")
+
+
+def test_a_run_is_left_out_of_the_store_behind_too(tmp_path):
+    """A run that was accepted is not held against itself, wherever that is shipped."""
+    own, behind = tmp_path / "own", tmp_path / "behind"
+    Store(behind).write(
+        Store(behind).path(m.THROUGHPUT, "h200x2"),
+        recorded_file(
+            {"output_throughput": m.recorded(m.THROUGHPUT, STEADY).metric}
+        ),
+    )
+    store = Store(own, behind)
+    found = store.find(m.THROUGHPUT, "h200x2")
+
+    left = store.without_run("run-00").find(m.THROUGHPUT, "h200x2")
+
+    assert (6, 5) == (len(found.metric.launches), len(left.metric.launches))
+    assert "run-00" not in {launch.run for launch in left.metric.launches}
+
+
+def test_a_file_of_one_run_alone_has_nothing_without_it(tmp_path):
+    """As if it had not been recorded."""
+    store = Store(tmp_path)
+    metric = m.recorded(m.THROUGHPUT, [1000.0]).metric
+    file = recorded_file({"output_throughput": metric})
+    store.write(store.path(m.THROUGHPUT, "h200x2"), file)
+
+    assert set() == store.without_run("run-00").recorded_ids("h200x2")

@@ -171,3 +171,13 @@ def test_false_alarms_and_power():
 
     assert red_share(0.0) < 0.002
     assert red_share(math.log(1.05)) > 0.95
+
+
+def test_the_verdict_has_the_numbers_that_decided():
+    """The geometric mean of each build, and what the candidate lost."""
+    decision = decide(CASE, duel_of(0.1, spread=0.01))
+
+    assert (30.0, 33.0, 0.1, 0.1) == pytest.approx(
+        (decision.baseline, decision.value, decision.change, decision.worse_by),
+        rel=1e-4,
+    )

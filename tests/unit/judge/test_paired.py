@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from perfgate.judge.observation import RunReader
-from perfgate.judge.paired import judge_paired, judge_pairs
+from perfgate.judge.paired import PAIRS, judge_paired, judge_pairs
 from perfgate.judge.verdict import Outcome, is_red
 from perfgate.load.metrics import METRICS
 from perfgate.report.verdict_text import allowed, change, render
@@ -321,3 +321,19 @@ def test_either_direction_of_a_ratio_is_doubted_half_as_much():
     assert "95 % interval of the loss" in level(m.RATIO, metric)
     assert "90 % interval of the loss" in level(m.RATIO, None)
     assert "90 % interval of the loss" in level(m.THROUGHPUT, metric)
+
+
+@pytest.mark.parametrize(
+    ("candidates", "outcome", "needed"),
+    [
+        ((900.0, 900.0, 900.0), Outcome.REGRESSED, 0),
+        ((960.0, 900.0, 1000.0), Outcome.INCONCLUSIVE, PAIRS),
+        ((960.0, 900.0, 1000.0) * 2, Outcome.REGRESSED, 0),
+        ((960.0, 1040.0, 1000.0), Outcome.PASSED, 0),
+    ],
+)
+def test_a_loss_in_doubt_is_worth_three_pairs_once(candidates, outcome, needed):
+    """Six decide. One that the pairs agree on is in none, nor one below the threshold."""
+    decision = judged([(1000.0, value) for value in candidates])
+
+    assert (outcome, needed) == (decision.outcome, decision.needs_launches)

@@ -173,3 +173,13 @@ def test_launches_bound_the_variance_together():
     found = launch_variance([launch, launch])
 
     assert bound * variance_of_median(5) == pytest.approx(found)
+
+
+def test_the_variance_has_no_unit():
+    """Seconds scatter as milliseconds do, though they are below one."""
+    launch = [110.0, 95.0, 100.0, 105.0, 90.0]
+    seconds = [value / 1000 for value in launch]
+
+    assert launch_variance([launch]) == pytest.approx(
+        launch_variance([seconds])
+    )
