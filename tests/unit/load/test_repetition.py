@@ -7,7 +7,12 @@ import msgspec
 import pytest
 
 from perfgate.load.client import STARVED
-from perfgate.load.repetition import Repetition, RequestRow
+from perfgate.load.repetition import (
+    IDLE_SHARE,
+    OTHERS_SHARE,
+    Repetition,
+    RequestRow,
+)
 from perfgate.machine.telemetry import GpuSummary, throttled
 from tests.support.builders import repetition
 
@@ -96,3 +101,26 @@ def test_a_reason_of_the_client_spoils_a_repetition(reasons, is_spoilt):
     row = repetition(0, 1.0, reasons)
 
     assert is_spoilt == row.is_spoilt_by_client
+
+
+@pytest.mark.parametrize(
+    ("client_values", "is_beside"),
+    [
+        ({}, False),
+        ({OTHERS_SHARE: 0.5}, False),
+        ({OTHERS_SHARE: 0.5, IDLE_SHARE: 0.2}, False),
+        ({OTHERS_SHARE: 0.1, IDLE_SHARE: 0.05}, False),
+        ({IDLE_SHARE: 0.0}, False),
+        ({OTHERS_SHARE: 0.2, IDLE_SHARE: 0.05}, True),
+    ],
+)
+def test_others_who_leave_too_few_cores_spoil_what_is_invalid(
+    client_values, is_beside
+):
+    """What is unknown is none of theirs; a repetition that counts is not spoilt."""
+    stall = ("all 8 streams fell silent at once for 900 ms",)
+    valid = repetition(0, 1.0, client_values=client_values)
+    invalid = repetition(0, 1.0, stall, client_values=client_values)
+
+    assert is_beside == valid.is_beside_others == invalid.is_spoilt_by_client
+    assert not valid.is_spoilt_by_client

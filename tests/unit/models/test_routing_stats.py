@@ -323,3 +323,17 @@ def test_collapse_is_named():
 def test_entropy_of_a_dead_expert():
     """An expert that nobody chose adds nothing to the entropy, and breaks no logarithm."""
     assert math.isfinite(values(of(request((0, 1), (1, 2))))["routing_entropy"])
+
+
+def test_repeats_are_a_share_of_the_tokens_of_each_layer():
+    """Of two tokens that follow another one in each of three requests."""
+    experts = np.array([[[0, 1], [3, 2]], [[1, 0], [3, 0]], [[1, 2], [2, 1]]])
+    same = count(experts, 4)
+
+    seen = values(of(same, same, same))
+
+    # The first choice repeats once in each layer; any choice in 2 and 1 tokens.
+    assert (0.5, 0.75) == (
+        seen["routing_repeats_first"],
+        seen["routing_repeats_any"],
+    )
