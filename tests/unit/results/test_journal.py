@@ -237,3 +237,13 @@ def test_changes_of_a_recorded_run_make_it_again():
     made = journal.continued(content, lines)
 
     assert after == msgspec.json.decode(made, type=RunResults)
+
+
+def test_a_journal_of_another_content_is_never_applied():
+    """Its steps would fit: they stand on what was there before."""
+    old, new = b'{"complete":false}', b'{"complete":true}'
+    head = journal.line(journal.Head(journal.hash_of(old)))
+    step = journal.line((journal.Change(("complete",), "changed"),))
+
+    assert new == journal.continued(new, head + step)
+    assert b'{"complete":"changed"}' == journal.continued(old, head + step)
