@@ -12,6 +12,7 @@ from perfgate.judge.baseline_store import Store
 from perfgate.judge.gate import judge
 from perfgate.judge.machine_scope import (
     detectable,
+    has_none_of,
     machine_mdes,
     narrow_to,
     target_effect_of,
@@ -419,3 +420,20 @@ def test_a_host_of_many_gpus_is_a_machine_for_each_set_that_servers_ran_on():
     assert launched_on("0,1", "2")[1] not in (first[0], second[0])
     # As a host with a lost GPU names them.
     assert first == launched_on("GPU-0,GPU-1", "GPU-1,GPU-0")
+
+
+@pytest.mark.parametrize(
+    ("machines", "expected"),
+    [
+        (["gpu-new"], True),
+        (["gpu-new", "gpu-other"], True),
+        (["gpu-new", "gpu-a"], False),
+        (["gpu-new", None], False),
+    ],
+)
+def test_a_machine_is_new_only_where_all_machines_are_known(machines, expected):
+    """Launches of a machine that nobody noted may be of any."""
+    unknown = dataclasses.replace(fleet(), machines={})
+
+    assert expected is has_none_of(fleet(), machines)
+    assert not has_none_of(unknown, machines)

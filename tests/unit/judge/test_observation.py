@@ -169,3 +169,19 @@ def test_a_gap_of_nothing_is_no_gap_that_is_unknown(gap_ms, ratio):
 
     (decoding,) = observation.decoding
     assert ratio == decoding.itl_over_tpot
+
+
+def test_the_pieces_of_a_load_are_the_mean_of_its_repetitions():
+    """Of those that tell it; a client of an older run does not."""
+    told = [{"short_gap_share": 0.2}, {"short_gap_share": 0.4}, {}]
+    rows = []
+    for index, client_values in enumerate(told):
+        rows.append(m.repetition(index, 1.0, client_values=client_values))
+    results = m.run({m.MOE_LOAD: {"output_throughput": [1.0]}}, [m.THROUGHPUT])
+    measurement = m.measurement(0, *rows, server=m.MOE)
+    results = msgspec.structs.replace(results, measurements=(measurement,))
+
+    (decoding,) = RunReader(results).observe(m.THROUGHPUT).decoding
+
+    assert 0.3 == pytest.approx(decoding.short_gap_share)
+    assert decoding.tokens_per_chunk is None

@@ -12,7 +12,7 @@ from perfgate.judge.baseline_schema import read_recorded
 from perfgate.judge.baseline_store import Store
 from perfgate.judge.gate import judge
 from perfgate.judge.observation import Observation
-from perfgate.judge.ratio import loss, moves
+from perfgate.judge.ratio import loss, moved_side, moves
 from perfgate.judge.verdict import Outcome
 from perfgate.results import schema as rundata
 from perfgate.results.samples import Sample
@@ -128,3 +128,19 @@ def test_sides_that_are_not_known():
     assert math.log(2) == pytest.approx(
         loss(math.log(2), None, higher=True, tolerance=0.01)
     )
+
+
+@pytest.mark.parametrize(
+    ("of", "over", "moved"),
+    [
+        (270.0, 98.0, "numerator"),
+        (295.0, 80.0, "denominator"),
+        (270.0, 90.0, "both"),
+        (270.0, 93.0, "both"),
+    ],
+)
+def test_the_side_that_moved_is_the_one_that_moved_twice_as_much(
+    of, over, moved
+):
+    """In logarithms, from 300 over 100; where neither did, both are named."""
+    assert moved == moved_side([(of, over)], [(300.0, 100.0)])
