@@ -251,3 +251,23 @@ def test_the_shipped_baselines_tell_the_shipped_table():
         assert group.series == anew.groups[name].series
         cv = anew.groups[name].launches.cv
         assert group.launches.cv == pytest.approx(cv, rel=0.02), name
+
+
+def test_rows_together_are_those_of_each_machine(tmp_path):
+    """As single rows: what machines differ by is no noise of their launches."""
+    store = Store(tmp_path)
+    machines = ("gpu-a", "gpu-b", "gpu-a", "gpu-b", "gpu-a", "gpu-a")
+    for streams in (2, 4, 8, 16):
+        workload = m.Workload(
+            name=f"batch-{streams}",
+            num_prompts=8 * streams,
+            max_concurrency=streams,
+        )
+        load = msgspec.structs.replace(m.MOE_LOAD, workload=workload)
+        case = msgspec.structs.replace(m.THROUGHPUT, numerator=load)
+        store.write(store.path(case, "h200x2"), recorded_on(machines))
+
+    rows = [row for row in store.series() if row.contrast is not None]
+
+    assert ["shift", *["outlier"] * 4] == [row.contrast for row in rows]
+    assert [["gpu-a", "gpu-b"]] * 5 == [sorted(row.machines) for row in rows]

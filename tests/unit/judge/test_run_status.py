@@ -112,3 +112,21 @@ def test_judged_again_by_what_is_recorded_now(tmp_path):
     ]
     assert 0 == run_status.missing(again)
     assert 1 == run_status.missing(m.run({}, [m.THROUGHPUT]))
+
+
+@pytest.mark.parametrize(
+    ("gate", "outcome", "number"),
+    [
+        ("report", "REGRESSED", 1),
+        ("report", "PASSED", 0),
+        ("hard", "REGRESSED", 0),
+    ],
+)
+def test_reported_rows_that_are_worse_are_counted(gate, outcome, number):
+    """They fail no run, and are said beside those that do."""
+    run = judged(outcome)
+    (row,) = run.verdicts
+    row = msgspec.structs.replace(row, gate=gate)
+    run = msgspec.structs.replace(run, verdicts=(row,))
+
+    assert number == run_status.regressed_report_only(run)
