@@ -65,12 +65,11 @@ def _refuse_empty(table: NoiseTable, root: Path) -> None:
     Raises:
         BadNoiseTable: nothing was learned.
     """
-    from perfgate.judge.noise_table import (
+    from perfgate.judge.noise_learning import (
         FEWEST_DEGREES_OF_FREEDOM,
         FEWEST_SERIES,
-        FILE,
-        BadNoiseTable,
     )
+    from perfgate.judge.noise_table import FILE, BadNoiseTable
 
     if not table.groups:
         launches = FEWEST_SERIES + FEWEST_DEGREES_OF_FREEDOM

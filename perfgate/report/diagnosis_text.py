@@ -27,6 +27,7 @@ CAUSES: dict[Cause, str] = {
     "communication": "communication between ranks",
     "late-rank": "one late rank (the others wait for it in each exchange)",
     "one-kernel": "one kernel (most of the loss is its time in the profile)",
+    "launches": "launches of kernels (the GPU waits for the host between them)",
     "per-token": "a cost per token of the batch (sampling, detokenising, front end)",
     "host": "host or clocks (all servers alike)",
     "memory": "memory",

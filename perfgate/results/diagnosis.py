@@ -19,6 +19,7 @@ Cause = Literal[
     "communication",
     "late-rank",
     "one-kernel",
+    "launches",
     "per-token",
     "host",
     "memory",

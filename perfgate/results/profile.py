@@ -183,6 +183,16 @@ class Profile(
         return 1 / AGREEING <= ratio <= AGREEING
 
     @property
+    def is_the_profilers(self) -> bool:
+        """Whether steps are longer under the profiler by far more than without it.
+
+        It may cost one of the launches more in each step.
+        """
+        if self.lost_ms is None:
+            return False
+        return self.lost_ms < AS_CAUSE * self.added_ms
+
+    @property
     def loss_ms(self) -> float:
         """The loss to be explained: as measured, else as seen under the profiler."""
         if self.lost_ms is not None and self.agrees:

@@ -1,4 +1,4 @@
-"""What a profile adds to a finding: a late rank, slower communication, or one kernel.
+"""What a profile adds to a finding: a late rank, communication, one kernel, or launches.
 
 The shape of a loss tells that ranks cost time, and not which one, nor whether they wait
 or exchange. A profile has the time of each rank in the exchanges between them, and that
@@ -37,7 +37,10 @@ def refined(
     """
     if finding.by_choice or finding.cause in _NO_TIME:
         return finding
-    own = [profile for profile in profiles if profile.server == server]
+    own = []
+    for profile in profiles:
+        if profile.server == server and not profile.is_the_profilers:
+            own.append(profile)
     losses = [_loss_ms(profile, rows) for profile in own]
     for rule in _RULES:
         for profile, loss_ms in zip(own, losses, strict=True):
@@ -112,11 +115,30 @@ def _one_kernel(
     return _named(finding, "one-kernel", line)
 
 
+def _launches(
+    finding: Finding, profile: Profile, loss_ms: float
+) -> Finding | None:
+    """The GPU waits between kernels for most of a loss that nothing else explains.
+
+    Not on a CPU, where the time outside of operators is mostly the profiler's.
+    """
+    if finding.cause != "unknown" or profile.unit != "kernel":
+        return None
+    added_ms = profile.idle_added_ms
+    if not _is_most(added_ms, loss_ms):
+        return None
+    line = words.LAUNCHES.format(
+        added=f"{added_ms:.3g}", share=_percent(min(1.0, added_ms / loss_ms))
+    )
+    return _named(finding, "launches", line)
+
+
 # The first that fits counts.
 _RULES: tuple[Callable[[Finding, Profile, float], Finding | None], ...] = (
     _late_rank,
     _communication,
     _one_kernel,
+    _launches,
 )
 
 

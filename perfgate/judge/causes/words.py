@@ -28,6 +28,10 @@ COMMUNICATION = (
 ONE_KERNEL = (
     "In the profile {kernel} takes {added} ms longer: {share} of the loss"
 )
+LAUNCHES = (
+    "In the profile the GPU waits {added} ms longer between kernels: "
+    "{share} of the loss"
+)
 CONTROL = "The dense control has not moved: {servers}"
 NO_CONTROL = "No dense model was measured to confirm it"
 PER_TOKEN = "{load} has not lost it; each sequence of the batch adds {us} us"

@@ -138,15 +138,22 @@ def _phases(
 
 
 def lost_phase(
-    before: Recorded, now: Recorded, output_tokens: float, streams: int
+    before: Recorded,
+    now: Recorded,
+    output_tokens: float,
+    streams: int,
+    measured_ms: Mapping[ProfiledPhase, float],
 ) -> ProfiledPhase:
     """The phase that costs a request more than before, the larger one.
 
     While a request is served, each other stream takes a prompt in once, and it waits.
+    The profiler may cost one of the launches more in each step. So what a phase lost
+    without the profiler counts, where that was measured.
 
     Args:
         output_tokens: of a request of the load that is explained.
         streams: that the load keeps in flight.
+        measured_ms: what a unit of a phase lost without the profiler, where it is known.
     """
     weights: dict[ProfiledPhase, float] = {
         "decode": output_tokens,
@@ -155,8 +162,12 @@ def lost_phase(
     added: dict[ProfiledPhase, float] = {}
     for name, weight in weights.items():
         if name in before.phases and name in now.phases:
-            longer = now.phases[name].length_us - before.phases[name].length_us
-            added[name] = weight * longer
+            longer_us = (
+                now.phases[name].length_us - before.phases[name].length_us
+            )
+            if name in measured_ms:
+                longer_us = US_PER_MS * measured_ms[name]
+            added[name] = weight * longer_us
     if not added:
         return "request"
     return max(added, key=lambda name: added[name])

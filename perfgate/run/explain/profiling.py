@@ -240,8 +240,11 @@ def _phase(
 ) -> ProfiledPhase:
     if before is not None:
         streams = subject.workload.batch or 1
+        measured_ms = {
+            phase: loss.added for phase, loss in subject.losses.items()
+        }
         return comparison.lost_phase(
-            before, now, subject.output_tokens, streams
+            before, now, subject.output_tokens, streams, measured_ms
         )
     if "decode" in now.phases:
         return "decode"

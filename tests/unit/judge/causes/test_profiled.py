@@ -1,4 +1,4 @@
-"""A late rank, communication or one kernel of the profile is the cause of most of a loss."""
+"""A late rank, communication, one kernel or launches of the profile cause most of a loss."""
 
 import dataclasses
 
@@ -171,6 +171,49 @@ def test_a_decode_step_explains_no_mean_gap_that_lost_more():
     assert UNKNOWN == refined(UNKNOWN, SERVER, [SLOW_KERNEL], [mean])
     found = refined(UNKNOWN, SERVER, [SLOW_KERNEL], [other])
     assert "one-kernel" == found.cause
+
+
+@pytest.mark.parametrize("other", [LATE, SLOW_EXCHANGE, SLOW_KERNEL])
+@pytest.mark.parametrize("lost_ms", [-0.002, 0.0, 1.4])
+def test_what_only_the_profiler_costs_is_no_cause(other, lost_ms):
+    """Steps are 3 ms longer under it, and less than half of that without it."""
+    plain = msgspec.structs.replace(
+        other, lost_ms=lost_ms, lost_metric="ITL of closed-c16"
+    )
+    assert UNKNOWN == refined(UNKNOWN, SERVER, [plain])
+
+
+def waiting(**fields):
+    """A decode step of 4 ms, and one of 10 in which nothing runs for 6 ms more."""
+    before = msgspec.structs.replace(steps(4.0), idle_ms=0.5)
+    now = msgspec.structs.replace(steps(10.0), idle_ms=6.5)
+    return profile(before, now, **({"ranks": 1} | fields))
+
+
+def test_launches_are_the_cause_where_the_gpu_waits_between_kernels():
+    """Nothing else fits: no kernel takes longer, and no rank is late."""
+    found = refined(UNKNOWN, SERVER, [waiting()])
+
+    assert ("launches", "decode") == (found.cause, found.phase)
+    assert (
+        "In the profile the GPU waits 6 ms longer between kernels: 100 % of the loss"
+        == found.evidence[0]
+    )
+
+
+@pytest.mark.parametrize(
+    ("cause", "fields"),
+    [
+        ("host", {}),
+        ("unknown", {"unit": "operator"}),
+        ("unknown", {"lost_ms": 20.0}),
+    ],
+    ids=["a rule fitted", "of a CPU", "a third of the loss"],
+)
+def test_gaps_are_no_cause_beside_a_rule_or_for_a_part(cause, fields):
+    """The finding stays."""
+    finding = dataclasses.replace(UNKNOWN, cause=cause)
+    assert finding == refined(finding, SERVER, [waiting(**fields)])
 
 
 def test_communication_comes_before_its_kernel():

@@ -59,6 +59,11 @@ def test_without_a_base_the_longest_come_first():
     ]
 
 
+def recorded(**phases):
+    """What the profiler recorded of one launch, by phase."""
+    return comparison.Recorded("kernel", 1, phases, ())
+
+
 def test_the_parts_of_a_step_add_up():
     """Named kernels, other kernels, and the time in which nothing runs."""
     step = totals(20e3, moe=9e3, ncclDevKernel_AllReduce=2e3, rest=1e3)
@@ -79,17 +84,30 @@ def test_the_parts_of_a_step_add_up():
 )
 def test_the_phase_that_costs_a_request_more_is_shown(tokens, streams, phase):
     """A step counts once for each token, a prefill once for each stream in flight."""
-    before, now = (
-        comparison.Recorded(
-            "kernel",
-            1,
-            {"decode": totals(step), "prefill": totals(prefill)},
-            (),
-        )
-        for step, prefill in ((10, 100), (11, 110))
-    )
+    before = recorded(decode=totals(10), prefill=totals(100))
+    now = recorded(decode=totals(11), prefill=totals(110))
 
-    assert phase == comparison.lost_phase(before, now, tokens, streams)
+    assert phase == comparison.lost_phase(before, now, tokens, streams, {})
+
+
+@pytest.mark.parametrize(
+    ("measured_ms", "phase"),
+    [
+        ({}, "decode"),
+        ({"decode": 0.0}, "prefill"),
+        ({"decode": 0.0, "prefill": 97.4}, "prefill"),
+        ({"decode": 2.0, "prefill": 97.4}, "decode"),
+    ],
+    ids=["unknown", "decode alone", "both", "both, decode lost more"],
+)
+def test_what_was_lost_without_the_profiler_decides_the_phase(
+    measured_ms, phase
+):
+    """The profiler cost the candidate 1.6 ms a step; its prompts were what took longer."""
+    before = recorded(decode=totals(3700), prefill=totals(59_000))
+    now = recorded(decode=totals(5330), prefill=totals(155_400))
+
+    assert phase == comparison.lost_phase(before, now, 64, 1, measured_ms)
 
 
 @pytest.mark.parametrize(
@@ -217,15 +235,11 @@ def test_communication_of_each_rank_in_their_order(tmp_path):
 
 def test_a_phase_that_one_side_lacks_is_not_compared():
     """What remains is shown; the whole request where nothing does."""
-
-    def recorded(**phases):
-        return comparison.Recorded("kernel", 1, phases, ())
-
     decode = recorded(decode=totals(10))
     both = recorded(decode=totals(11), prefill=totals(900))
 
-    assert "decode" == comparison.lost_phase(decode, both, 128, 1)
-    assert "decode" == comparison.lost_phase(both, decode, 128, 1)
+    assert "decode" == comparison.lost_phase(decode, both, 128, 1, {})
+    assert "decode" == comparison.lost_phase(both, decode, 128, 1, {})
     assert "request" == comparison.lost_phase(
-        decode, recorded(prefill=totals(900)), 128, 1
+        decode, recorded(prefill=totals(900)), 128, 1, {}
     )
