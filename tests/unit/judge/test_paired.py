@@ -329,7 +329,7 @@ def test_either_direction_of_a_ratio_is_doubted_half_as_much():
         ((900.0, 900.0, 900.0), Outcome.REGRESSED, 0),
         ((960.0, 900.0, 1000.0), Outcome.INCONCLUSIVE, PAIRS),
         ((960.0, 900.0, 1000.0) * 2, Outcome.REGRESSED, 0),
-        ((960.0, 1040.0, 1000.0), Outcome.PASSED, 0),
+        ((960.0, 1040.0, 1000.0), Outcome.NOT_EXCLUDED, 0),
     ],
 )
 def test_a_loss_in_doubt_is_worth_three_pairs_once(candidates, outcome, needed):

@@ -37,6 +37,10 @@ INJECTED = {
     "h200x2-planted/nccl-shm/01": "communication",
     "h200x2-planted/late-rank/01": "late-rank",
     "h200x2-planted/few-graphs/01": "graphs",
+    # No rule was written for these two when they were run. The first was "unknown", and
+    # of the second a late rank was named, of decode steps that the profiler made longer.
+    "h200x2-planted/launch-blocking/01": "launches",
+    "h200x2-planted/nccl-one-channel/01": "communication",
     # Two builds of a held engine. No rule has a name for a delay of each step.
     "h200x1-held/chunk/01": "prefill-chunk",
     "h200x1-held/delay/01": "unknown",
