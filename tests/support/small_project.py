@@ -16,6 +16,8 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import psutil
+
 from perfgate.errors import Failure
 from perfgate.results import merge
 from perfgate.results.schema import RunResults, load
@@ -146,8 +148,21 @@ class SmallSession:
         try:
             return self.process.wait(patience_s)
         except subprocess.TimeoutExpired:
-            self.process.kill()
+            self._say_where_it_is()
             raise AssertionError(f"it does not end: {self.output}") from None
+
+    def _say_where_it_is(self) -> None:
+        """Let each process of the session print its stacks, and end it.
+
+        pytest handles SIGABRT so, in workers too.
+        """
+        for process in psutil.Process(self.process.pid).children(
+            recursive=True
+        ):
+            process.send_signal(signal.SIGABRT)
+        time.sleep(1.0)
+        self.process.send_signal(signal.SIGABRT)
+        self.process.wait(10.0)
 
     def wait_for(
         self,
