@@ -30,6 +30,7 @@ class Session(
         load_s: warm-up and repetitions.
         end_s: ending servers, until their devices were free again.
         explain_s: launches that explain what is red, with their starts and load.
+        command: id of the command, which its workers share; "" in older runs.
     """
 
     started_unix_s: float
@@ -38,6 +39,7 @@ class Session(
     load_s: float = 0.0
     end_s: float = 0.0
     explain_s: float = 0.0
+    command: str = ""
 
 
 def format_sessions(
@@ -81,7 +83,14 @@ def _of_whom(sessions: Sequence[Session]) -> str:
 
 
 def _command_count(sessions: Sequence[Session]) -> int:
-    """Commands that measured one after the other: workers of one do at the same time."""
+    """Commands that measured; a clock that was set meanwhile does not change how many."""
+    named = {session.command for session in sessions if session.command}
+    unnamed = [session for session in sessions if not session.command]
+    return len(named) + _count_by_time(unnamed)
+
+
+def _count_by_time(sessions: Sequence[Session]) -> int:
+    """Those that measured one after the other: workers of one do at the same time."""
     count = 0
     until_unix_s = -math.inf
     for session in sorted(sessions, key=lambda row: row.started_unix_s):

@@ -52,7 +52,11 @@ def initial_results(
     schedule = schedule_of(settings)
     needs = servers_of(measured_cases(schedule, planned))
     now_s = time.time()
-    began_s = settings.began_unix_s or now_s
+    session = Session(
+        started_unix_s=settings.began_unix_s or now_s,
+        seen_unix_s=now_s,
+        command=settings.session or settings.run_id,
+    )
     results = RunResults(
         run_id=settings.run_id,
         suite_version=perfgate.__version__,
@@ -66,7 +70,7 @@ def initial_results(
         base_builds=dict(settings.base_builds),
         target_effect=settings.target_effect,
         fail_over=dict(settings.fail_over),
-        sessions=(Session(started_unix_s=began_s, seen_unix_s=now_s),),
+        sessions=(session,),
         metrics=_computed_metrics(),
     )
     if previous is None:

@@ -53,6 +53,20 @@ def test_workers_of_one_command_are_no_commands():
     assert resumed.startswith("298 s of 3 workers in 2 commands: ")
 
 
+def test_a_clock_that_was_set_changes_no_count():
+    """The second command began before the first one had ended, by a clock that jumped."""
+    first, second = (
+        Session(started_unix_s=at_s, seen_unix_s=at_s + 10.0, command=command)
+        for at_s, command in ((0.0, "one"), (7.0, "two"))
+    )
+    worker = Session(started_unix_s=8.0, seen_unix_s=15.0, command="two")
+
+    assert format_sessions([first, second]).startswith("20 s in 2 commands: ")
+    assert format_sessions([first, second, worker]).startswith(
+        "27 s of 3 workers in 2 commands: "
+    )
+
+
 def test_data_of_older_suites_say_nothing():
     """No line rather than a wrong one."""
     assert format_sessions([]) is None
