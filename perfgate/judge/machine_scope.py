@@ -26,7 +26,7 @@ from perfgate.judge.noise import (
     pooled_variation,
 )
 from perfgate.judge.policy import Policy
-from perfgate.judge.sessions import mean_share
+from perfgate.judge.sessions import effective_sessions, mean_share
 from perfgate.results.samples import (
     Sample,
     launches_by_machine,
@@ -67,7 +67,8 @@ def _machines_baseline(
     """Each machine once, by the mean of its launches."""
     shares = []
     for samples in machines:
-        shares.append(mean_share([sample.run for sample in samples]))
+        sessions = effective_sessions([sample.run for sample in samples])
+        shares.append(mean_share(len(samples), sessions))
     launches = MachinesLaunches(
         pooled_variation(machines), statistics.fmean(shares)
     )

@@ -47,6 +47,7 @@ from perfgate.judge.sessions import (
     MACHINE_SHARE,
     degrees_of_freedom,
     effective_sessions,
+    mean_share,
     shown_share,
 )
 from perfgate.results.samples import Sample, counted, in_time_order, values_of
@@ -164,11 +165,10 @@ class Noise:
         of_session = (MACHINE_SHARE - self.in_means) * self.within
         added = max(0.0, of_session + of_launch / launches_now)
         now = self.shared * variance + added
-        recorded = (
-            self.shared * variance / self.effective_sessions
-            + self._launch_variance / self.launches
+        of_mean = mean_share(
+            self.launches, self.effective_sessions, self.shared
         )
-        return math.sqrt(now + recorded)
+        return math.sqrt(now + variance * of_mean)
 
     def with_launches(self, launches: int) -> Noise:
         """The same with so many recorded launches, the added ones of a session each."""
@@ -182,14 +182,10 @@ class Noise:
         )
 
     @property
-    def _launch_variance(self) -> float:
-        """Of the variance, what launches of one session do not share."""
-        return (1 - self.shared) * self.sigma**2
-
-    @property
     def _launch_variance_now(self) -> float:
-        """The same of a launch of now."""
-        return self._launch_variance + (1 - MACHINE_SHARE) * self.within
+        """Of the variance of a launch of now, what its session does not share."""
+        of_recorded = (1 - self.shared) * self.sigma**2
+        return of_recorded + (1 - MACHINE_SHARE) * self.within
 
     @property
     def is_widened(self) -> bool:

@@ -46,11 +46,13 @@ def degrees_of_freedom(launches: int, sessions: int) -> float:
     return max(1.0, (launches + sessions) / 2 - 1)
 
 
-def mean_share(runs: Sequence[str]) -> float:
-    """Of the variance between launches, what the mean of these has.
+def mean_share(
+    launches: int, sessions: float, shared: float = MACHINE_SHARE
+) -> float:
+    """Of the variance between launches, what the mean of so many has.
 
     Args:
-        runs: the run that each launch belongs to; at least one.
+        sessions: of equally many launches, as `effective_sessions` counts them.
+        shared: of that variance, what launches of one session share.
     """
-    of_session = MACHINE_SHARE / effective_sessions(runs)
-    return of_session + (1 - MACHINE_SHARE) / len(runs)
+    return shared / sessions + (1 - shared) / launches
