@@ -96,11 +96,8 @@ def _communication(
 def _one_kernel(
     finding: Finding, profile: Profile, loss_ms: float
 ) -> Finding | None:
-    """One kernel is most of a loss that nothing else explains.
-
-    Not one operator of a CPU: the profiler itself costs too much there.
-    """
-    if finding.cause != "unknown" or profile.unit != "kernel":
+    """One kernel is most of a loss that nothing else explains."""
+    if not _is_left_to_kernels(finding, profile):
         return None
     slowest = max(
         profile.slower, key=lambda kernel: kernel.added_ms, default=None
@@ -118,11 +115,8 @@ def _one_kernel(
 def _launches(
     finding: Finding, profile: Profile, loss_ms: float
 ) -> Finding | None:
-    """The GPU waits between kernels for most of a loss that nothing else explains.
-
-    Not on a CPU, where the time outside of operators is mostly the profiler's.
-    """
-    if finding.cause != "unknown" or profile.unit != "kernel":
+    """The GPU waits between kernels for most of a loss that nothing else explains."""
+    if not _is_left_to_kernels(finding, profile):
         return None
     added_ms = profile.idle_added_ms
     if not _is_most(added_ms, loss_ms):
@@ -140,6 +134,15 @@ _RULES: tuple[Callable[[Finding, Profile, float], Finding | None], ...] = (
     _one_kernel,
     _launches,
 )
+
+
+def _is_left_to_kernels(finding: Finding, profile: Profile) -> bool:
+    """Whether no rule fitted, and the profile has kernels that may tell the cause.
+
+    Operators of a CPU do not: the profiler itself costs too much there, in them and
+    between them.
+    """
+    return finding.cause == "unknown" and profile.unit == "kernel"
 
 
 def _is_most(added_ms: float, loss_ms: float) -> bool:
